@@ -1,0 +1,82 @@
+"""Every setting of Stovetop, read from `STOVETOP_*`; the one place where they are documented."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One machine's settings; the defaults are the embedded size.
+
+    Raises pydantic.ValidationError naming the variable when a value does not fit.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="STOVETOP_", env_ignore_empty=True)
+
+    data: Annotated[Path, Field(description="folder that holds everything of one installation")] = (
+        Path("stovetop-data")
+    )
+    database_url: Annotated[
+        str | None, Field(description="SQLAlchemy URL; default: stovetop.db in the data folder")
+    ] = None
+
+    host: Annotated[str, Field(description="address that the server listens on")] = "127.0.0.1"
+    port: Annotated[int, Field(description="port of the server", ge=0, le=65535)] = 7420
+    url: Annotated[str, Field(description="server that the command line talks to")] = (
+        "http://127.0.0.1:7420"
+    )
+    key: Annotated[SecretStr | None, Field(description="API key of the command line")] = None
+
+    num_partitions: Annotated[
+        int, Field(description="partitions of a new event log, fixed at its creation", ge=1, le=256)
+    ] = 8
+    log_grace_s: Annotated[
+        float, Field(description="how long consumed records stay in the event log, seconds", ge=0)
+    ] = 86_400.0
+    max_body_bytes: Annotated[int, Field(description="largest request body, inflated")] = 16 << 20
+    max_event_bytes: Annotated[int, Field(description="largest single event")] = 1 << 20
+    max_batch_events: Annotated[int, Field(description="most events in one request")] = 1_000
+
+    session_idle_s: Annotated[
+        float, Field(description="a longer gap in event time ends an episode, seconds", gt=0)
+    ] = 60.0
+    open_tail_s: Annotated[
+        float,
+        Field(description="wall seconds without news until an open tail is replayed", gt=0),
+    ] = 60.0
+    max_episode_actions: Annotated[int, Field(description="longer episodes are cut", ge=1)] = 3_000
+    eval_percent: Annotated[
+        int, Field(description="sessions held out for evaluation, per cent", ge=0, le=50)
+    ] = 10
+
+    frame_width: Annotated[int, Field(description="width of a recorded frame, pixels", ge=32)] = 128
+    frame_height: Annotated[int, Field(description="height of a recorded frame", ge=24)] = 96
+    encoder: Annotated[
+        Path | None, Field(description="encoder folder; default: the one that is shipped")
+    ] = None
+    lease_s: Annotated[float, Field(description="a worker's claim on work, seconds", gt=0)] = 30.0
+    adopt_every_s: Annotated[
+        float, Field(description="how often a run looks for fresh samples, seconds", gt=0)
+    ] = 5.0
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The SQLAlchemy URL in force."""
+        return self.database_url or f"sqlite:///{self.data.absolute() / 'stovetop.db'}"
+
+    @property
+    def event_log_path(self) -> Path:
+        """The embedded event log's own database file."""
+        return self.data / "events.db"
+
+    @property
+    def shards_path(self) -> Path:
+        """The folder of the shards."""
+        return self.data / "shards"
+
+    @property
+    def runs_path(self) -> Path:
+        """The folder of the runs' checkpoints."""
+        return self.data / "runs"

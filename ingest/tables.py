@@ -1,0 +1,229 @@
+"""The tables of data in: keys, log offsets, sessions, events, episodes, samples, shards, slices.
+
+Times are seconds since 1970 in UTC, as float. Texts that hold JSON are named `*_json`.
+"""
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, MetaData, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """All tables of Stovetop, with constraints named for Alembic."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+class Instance(Base):
+    """This installation: one row; a shipper's cursor belongs to it."""
+
+    __tablename__ = "instance"
+    instance_id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[float]
+
+
+class Counter(Base):
+    """A named number that grows in commit order (`database.next_number`)."""
+
+    __tablename__ = "counters"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int]
+
+
+class ApiKey(Base):
+    """A key: only its SHA-256 is kept; `source` names what its events belong to."""
+
+    __tablename__ = "api_keys"
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    role: Mapped[str]
+    source: Mapped[str]
+    created_at: Mapped[float]
+    revoked_at: Mapped[float | None]
+
+
+class LogOffset(Base):
+    """The next offset to consume, advanced in the transaction of the rows made from before it."""
+
+    __tablename__ = "log_offsets"
+    log_id: Mapped[str] = mapped_column(primary_key=True)
+    partition: Mapped[int] = mapped_column(primary_key=True)
+    next_offset: Mapped[int]
+
+
+class SessionRow(Base):
+    """One visit. `split` (`train` or `eval`) never changes once the session is seen."""
+
+    __tablename__ = "sessions"
+    session_key: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    session_id: Mapped[str]
+    user_id: Mapped[str | None]
+    split: Mapped[str]
+    first_timestamp: Mapped[float]
+    last_timestamp: Mapped[float]
+    received_at: Mapped[float]  # of its newest event; wall clock
+    num_events: Mapped[int]
+    needs_cut: Mapped[bool]  # events came since its episodes were last cut
+    __table_args__ = (
+        UniqueConstraint("source", "session_id"),
+        Index(None, "needs_cut", "received_at"),
+    )
+
+
+class EventRow(Base):
+    """One acknowledged event; identity is (source, event_id)."""
+
+    __tablename__ = "events"
+    number: Mapped[int] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    event_id: Mapped[str]
+    session_key: Mapped[str] = mapped_column(ForeignKey("sessions.session_key"))
+    kind: Mapped[str]
+    sequence: Mapped[int | None]
+    timestamp: Mapped[float]
+    payload_json: Mapped[str]
+    model: Mapped[str | None]
+    frame: Mapped[str | None]
+    digest: Mapped[str]  # of the content: tells a retry from a conflict
+    received_at: Mapped[float]
+    episode_id: Mapped[str | None]  # set when the session is cut
+    position: Mapped[int | None]  # an action's place in its episode, 0, 1, 2 ...
+    __table_args__ = (
+        UniqueConstraint("source", "event_id"),
+        Index(None, "session_key"),
+        Index(None, "episode_id", "position"),
+    )
+
+
+class DeadLetter(Base):
+    """What could not become an event: the reason and the original bytes."""
+
+    __tablename__ = "dead_letters"
+    dead_letter_id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    code: Mapped[str]
+    detail: Mapped[str]
+    original: Mapped[bytes] = mapped_column(LargeBinary)
+    received_at: Mapped[float] = mapped_column(index=True)
+
+
+class Episode(Base):
+    """A session's part between resets, the unit of replay.
+
+    state: open (may still grow), waiting, leased, replayed, parked (failed 3 times), superseded.
+    """
+
+    __tablename__ = "episodes"
+    episode_id: Mapped[str] = mapped_column(primary_key=True)
+    session_key: Mapped[str] = mapped_column(ForeignKey("sessions.session_key"), index=True)
+    ordinal: Mapped[int]
+    version: Mapped[int]  # grows whenever its events change
+    digest: Mapped[str]  # of its event ids in order
+    num_actions: Mapped[int]
+    num_unrecorded: Mapped[int]  # actions of the earlier part of a long one, replayed first
+    first_timestamp: Mapped[float]
+    last_timestamp: Mapped[float]
+    num_auto: Mapped[int]  # timer-made actions
+    state: Mapped[str]
+    attempts: Mapped[int]
+    lease_holder: Mapped[str | None]
+    lease_expires_at: Mapped[float | None]
+    error: Mapped[str | None]
+    environment: Mapped[str | None]  # name/version of the desktop that replayed it
+    tasks: Mapped[str]  # " open_browser create_folder ": space-separated, spaces around
+    num_stuck_keys: Mapped[int]
+    replayed_version: Mapped[int | None]
+    replayed_at: Mapped[float | None]
+    __table_args__ = (Index(None, "state", "lease_expires_at"),)
+
+
+class Sample(Base):
+    """One frame with the action before it: what a NeuralOS trainer draws."""
+
+    __tablename__ = "samples"
+    number: Mapped[int] = mapped_column(primary_key=True)
+    episode_id: Mapped[str] = mapped_column(ForeignKey("episodes.episode_id"))
+    episode_version: Mapped[int]
+    position: Mapped[int]
+    event_number: Mapped[int] = mapped_column(ForeignKey("events.number"))
+    session_key: Mapped[str]
+    source: Mapped[str]
+    user_id: Mapped[str | None]
+    split: Mapped[str]
+    timestamp: Mapped[float]
+    environment: Mapped[str]
+    tasks: Mapped[str]  # its episode's, as there
+    changes: Mapped[str]  # " window_opened:browser ": labels of this very step
+    ticks_since_change: Mapped[int | None]  # 0 on a structural change; None before the first
+    is_auto: Mapped[bool]
+    added_revision: Mapped[int] = mapped_column(index=True)
+    retired_revision: Mapped[int | None] = mapped_column(index=True)
+    __table_args__ = (UniqueConstraint("episode_id", "episode_version", "position"),)
+
+
+class Revision(Base):
+    """One change of the buffer: 1, 2, 3 ... in commit order."""
+
+    __tablename__ = "revisions"
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]  # replayed, superseded, encoded
+    created_at: Mapped[float]
+    num_added: Mapped[int]
+    num_retired: Mapped[int]
+
+
+class Shard(Base):
+    """An immutable WebDataset tar; `path` is relative to the shards folder."""
+
+    __tablename__ = "shards"
+    shard_id: Mapped[str] = mapped_column(primary_key=True)
+    representation: Mapped[str]  # "frame" or "latent:<encoder hash>"
+    path: Mapped[str]
+    num_bytes: Mapped[int]
+    num_samples: Mapped[int]
+    checksum: Mapped[str]  # blake3 of the file
+    created_at: Mapped[float]
+    state: Mapped[str]  # live, quarantined
+
+
+class Placement(Base):
+    """Where one sample's bytes lie in one representation."""
+
+    __tablename__ = "placements"
+    sample_number: Mapped[int] = mapped_column(ForeignKey("samples.number"), primary_key=True)
+    representation: Mapped[str] = mapped_column(primary_key=True)
+    shard_id: Mapped[str] = mapped_column(ForeignKey("shards.shard_id"), index=True)
+    offset: Mapped[int]
+    length: Mapped[int]
+    added_revision: Mapped[int]
+    __table_args__ = (Index(None, "representation", "added_revision"),)
+
+
+class Slice(Base):
+    """A named, saved filter over the buffer."""
+
+    __tablename__ = "slices"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    filter: Mapped[str]
+    max_share_per_user: Mapped[float]  # of its draws, 0..1; a session where there is no user
+    max_uses: Mapped[int | None]  # per sample and run
+    created_at: Mapped[float]
+    created_by: Mapped[str]
+
+
+class Mix(Base):
+    """Shares over slices; an edit makes the next version."""
+
+    __tablename__ = "mixes"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    shares_json: Mapped[str]  # {slice: share}, shares sum to 1
+    created_at: Mapped[float]
+    created_by: Mapped[str]

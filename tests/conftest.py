@@ -1,0 +1,38 @@
+"""Fixtures that every test may use: a fresh installation with its schema made by the migrations."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from ingest.database import open_engine, upgrade
+from ingest.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database at the newest schema, migrated once; tests copy it."""
+    settings = Settings(data=tmp_path_factory.mktemp("migrated"))
+    upgrade(settings)
+    return settings.data / "stovetop.db"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A fresh installation of its own in a temporary folder; no STOVETOP_* leaks in."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"STOVETOP_{name.upper()}", raising=False)
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(migrated, data / "stovetop.db")
+    return Settings(data=data)
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    """The fresh installation's database."""
+    engine = open_engine(settings.resolved_database_url)
+    yield engine
+    engine.dispose()

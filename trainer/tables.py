@@ -1,0 +1,162 @@
+"""The tables of data used: runs, branches, commands, adoptions, steps, metrics, checkpoints, evaluations.
+
+Times are seconds since 1970 in UTC, as float. No torch here: the API reads these too.
+"""
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ingest.tables import Base
+
+
+class Run(Base):
+    """One training job's life over restarts and branches.
+
+    state: starting, running, paused, stopping, stopped, finished, failed, lost.
+    """
+
+    __tablename__ = "runs"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    recipe: Mapped[str]  # the model family: "neuralos"
+    config_json: Mapped[str]
+    state: Mapped[str]
+    branch: Mapped[str]
+    step: Mapped[int]  # the last finished one of the branch
+    max_steps: Mapped[int]
+    lr: Mapped[float]
+    mix_name: Mapped[str]
+    mix_version: Mapped[int]
+    representation: Mapped[str]  # pinned, e.g. "latent:<encoder hash>"
+    environment: Mapped[str]  # pinned, e.g. "drawn/1"
+    command_counter: Mapped[int]
+    fence: Mapped[int]  # grows with each holder; an older one's writes are refused
+    holder: Mapped[str | None]
+    lease_expires_at: Mapped[float | None]
+    error: Mapped[str | None]
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+
+
+class Branch(Base):
+    """A run's line after a rollback; the first is `main`."""
+
+    __tablename__ = "branches"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    parent: Mapped[str | None]
+    from_step: Mapped[int]
+    from_checkpoint: Mapped[str | None]
+    created_at: Mapped[float]
+
+
+class Command(Base):
+    """Something asked of a run.
+
+    state: pending, received, applying, applied, rejected, failed, expired.
+    """
+
+    __tablename__ = "commands"
+    command_id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"))
+    number: Mapped[int]  # the order of all commands of a run
+    kind: Mapped[str]
+    args_json: Mapped[str]
+    reason: Mapped[str]
+    actor: Mapped[str]
+    state: Mapped[str]
+    created_at: Mapped[float]
+    received_at: Mapped[float | None]
+    settled_at: Mapped[float | None]
+    branch: Mapped[str | None]
+    effective_step: Mapped[int | None]  # the first step under it
+    before_json: Mapped[str | None]
+    after_json: Mapped[str | None]
+    error: Mapped[str | None]
+    __table_args__ = (UniqueConstraint("run_id", "number"), Index(None, "run_id", "state"))
+
+
+class Adoption(Base):
+    """The step boundary at which a run took over a newer revision of the buffer."""
+
+    __tablename__ = "adoptions"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    branch: Mapped[str]
+    effective_step: Mapped[int]  # the first step that sees it
+    revision: Mapped[int]
+    adopted_at: Mapped[float]
+
+
+class AdoptionChange(Base):
+    """What one adoption added to and removed from one slice, so that it can be replayed."""
+
+    __tablename__ = "adoption_changes"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    slice: Mapped[str] = mapped_column(primary_key=True)
+    num_added: Mapped[int]
+    num_removed: Mapped[int]
+    added: Mapped[bytes] = mapped_column(LargeBinary)  # sample numbers, see cohorts.pack_numbers
+    removed: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Step(Base):
+    """One optimizer step as it happened: the draw log, and the lineage of every checkpoint."""
+
+    __tablename__ = "steps"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    branch: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    started_at: Mapped[float]  # wall clock, before its first micro-batch was taken
+    lr: Mapped[float]  # read from the optimizer inside its step
+    samples: Mapped[bytes] = mapped_column(LargeBinary)  # numbers in draw order, packed
+
+
+class Metric(Base):
+    """One number of one step."""
+
+    __tablename__ = "metrics"
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    branch: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
+class Checkpoint(Base):
+    """A verified, restorable state of a run; listed only once its manifest checks out."""
+
+    __tablename__ = "checkpoints"
+    checkpoint_id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), index=True)
+    branch: Mapped[str]
+    step: Mapped[int]
+    name: Mapped[str]
+    note: Mapped[str]
+    path: Mapped[str]  # relative to the runs folder
+    digest: Mapped[str]  # blake3 of the manifest
+    num_bytes: Mapped[int]
+    created_at: Mapped[float]
+    __table_args__ = (UniqueConstraint("run_id", "name"),)
+
+
+class Evaluation(Base):
+    """One suite judged on one checkpoint.
+
+    state: waiting, leased, done, failed.
+    """
+
+    __tablename__ = "evaluations"
+    evaluation_id: Mapped[str] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), index=True)
+    checkpoint_id: Mapped[str] = mapped_column(ForeignKey("checkpoints.checkpoint_id"))
+    suite: Mapped[str]
+    command_id: Mapped[str | None]
+    state: Mapped[str]
+    lease_expires_at: Mapped[float | None]
+    attempts: Mapped[int]
+    result_json: Mapped[str | None]
+    error: Mapped[str | None]
+    created_at: Mapped[float]
+    finished_at: Mapped[float | None]
