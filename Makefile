@@ -1,0 +1,55 @@
+# Every task has one door; `make help` prints this file's words.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+export PYTHONDONTWRITEBYTECODE := 1
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help demo test check bench base-model migration lock clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/ready ## A deployed model learns from its users, live (ARGS=--check: unattended, exit code tells)
+	.venv/bin/stovetop demo $(ARGS)
+
+test: .venv/ready-dev check ## Everything that CI checks
+	$(PY) -m pytest $(ARGS)
+
+check: .venv/ready-dev ## Format, lint, types, import order, schema: no tests
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PY) tests/size_caps.py
+
+bench: .venv/ready ## The numbers that the README quotes
+	$(PY) benchmarks/desktop.py
+	$(PY) benchmarks/stream.py
+
+base-model: .venv/ready ## Train the shipped encoder and base model again from their seeds
+	$(PY) -m trainer.neuralos.build_base
+
+lock: .venv/ready ## Resolve the dependencies anew into requirements*.txt
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade pyproject.toml -o requirements.txt
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+clean: ## Remove what the other doors made here
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+.venv/bin/uv: requirements-uv.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: install it and make it the first python3 on the PATH"; exit 1; }
+	@python3 -m venv .venv >/dev/null 2>&1 || { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && python3 -m venv .venv; }
+	@.venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $@
+
+.venv/ready: .venv/bin/uv requirements.txt pyproject.toml
+	@echo "installing Stovetop into .venv (torch is large: half a minute to a few minutes)"
+	@.venv/bin/uv pip install -q --python $(PY) --require-hashes -r requirements.txt
+	@.venv/bin/uv pip install -q --python $(PY) --no-deps -e .
+	@touch $@
+
+.venv/ready-dev: .venv/ready requirements-dev.txt
+	@.venv/bin/uv pip install -q --python $(PY) --require-hashes -r requirements-dev.txt
+	@touch $@
