@@ -1,4 +1,4 @@
-"""The tables of data used: runs, branches, commands, adoptions, steps, metrics, checkpoints, evaluations.
+"""The tables of data used: runs, commands, adoptions, steps, metrics, checkpoints, evaluations.
 
 Times are seconds since 1970 in UTC, as float. No torch here: the API reads these too.
 """
