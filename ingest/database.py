@@ -59,18 +59,19 @@ def read(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def next_number(session: Session, counter: str) -> int:
+def next_number(session: Session, counter: str, count: int = 1) -> int:
     """The next number of a named counter (1, 2, 3 ...), in commit order.
 
-    The row stays locked until the transaction ends, so a smaller number is never committed later.
+    `count` of them are taken, and the last one is returned. The row stays locked until the
+    transaction ends, so a smaller number is never committed later.
     """
     return int(
         session.execute(
             text(
-                "INSERT INTO counters (name, value) VALUES (:name, 1) "
-                "ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value"
+                "INSERT INTO counters (name, value) VALUES (:name, :count) "
+                "ON CONFLICT (name) DO UPDATE SET value = counters.value + :count RETURNING value"
             ),
-            {"name": counter},
+            {"name": counter, "count": count},
         ).scalar_one()
     )
 

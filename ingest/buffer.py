@@ -1,0 +1,150 @@
+"""The buffer: all samples, where their bytes lie, and the revisions by which it changes.
+
+In: rows made by the replay and encode workers. Out: numbered revisions (1, 2, 3 ...) in commit
+order; a sample is in the buffer at revision r when added_revision <= r < retired_revision. A
+transaction takes its revision first: the counter's lock then makes writers queue, so whoever has
+seen revision r has seen all that it holds. 3,000 samples go in within about 60 ms of one
+transaction; an ordinary episode of 200 within 5.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from ingest.database import next_number
+from ingest.shards import Span, WrittenShard
+from ingest.tables import Episode, Placement, Revision, Sample, SessionRow, Shard
+
+FRAME = "frame"
+
+
+@dataclass(frozen=True)
+class NewSample:
+    """What a replay found out about one action of an episode."""
+
+    position: int
+    event_number: int
+    timestamp: float
+    changes: tuple[str, ...]
+    ticks_since_change: int | None
+    is_auto: bool
+
+
+def spaced(words: Sequence[str]) -> str:
+    """Words as the tables keep them, so that " word " is found whole: spaces around each."""
+    return f" {' '.join(words)} " if words else ""
+
+
+def latest_revision(session: Session) -> int:
+    """The newest revision's number; 0 for an empty buffer."""
+    return session.scalar(select(func.max(Revision.number))) or 0
+
+
+def revision_time(session: Session, revision: int) -> float:
+    """When a revision was made, which relative ages count from; 0 for revision 0."""
+    return session.scalar(select(Revision.created_at).where(Revision.number == revision)) or 0.0
+
+
+def new_revision(session: Session, kind: str, *, added: int, retired: int, now: float) -> int:
+    """Begin a change of the buffer; take it before the rows that it adds or retires.
+
+    `kind` is replayed, superseded, encoded or quarantined; `now` is wall clock, seconds.
+    """
+    number = next_number(session, "revision")
+    session.add(
+        Revision(number=number, kind=kind, created_at=now, num_added=added, num_retired=retired)
+    )
+    session.flush()
+    return number
+
+
+def num_live(session: Session, episode_ids: Sequence[str]) -> int:
+    """How many samples of these episodes are not retired, of any version."""
+    return session.scalar(select(func.count()).where(*_live(episode_ids))) or 0
+
+
+def retire(session: Session, episode_ids: Sequence[str], revision: int) -> None:
+    """Take all samples of these episodes out of the buffer as of `revision`."""
+    session.execute(update(Sample).where(*_live(episode_ids)).values(retired_revision=revision))
+
+
+def add_samples(
+    session: Session, episode: Episode, samples: Sequence[NewSample], revision: int
+) -> range:
+    """Put the samples of an episode's present version in; returns their numbers, in their order.
+
+    The episode's environment and tasks must be set.
+    """
+    owner = session.get_one(SessionRow, episode.session_key)
+    shared = {
+        "episode_id": episode.episode_id,
+        "episode_version": episode.version,
+        "session_key": owner.session_key,
+        "source": owner.source,
+        "user_id": owner.user_id,
+        "split": owner.split,
+        "environment": episode.environment,
+        "tasks": episode.tasks,
+        "added_revision": revision,
+        "retired_revision": None,
+    }
+    last = next_number(session, "sample", len(samples))
+    numbers = range(last - len(samples) + 1, last + 1)
+    rows = [
+        shared | vars(sample) | {"number": number, "changes": spaced(sample.changes)}
+        for number, sample in zip(numbers, samples, strict=True)
+    ]
+    session.execute(insert(Sample), rows)
+    return numbers
+
+
+def add_shard(
+    session: Session,
+    shard: WrittenShard,
+    representation: str,
+    *,
+    placed: Sequence[tuple[int, Span]],
+    revision: int,
+    now: float,
+) -> None:
+    """Index a published shard and where in it each sample (by number) lies.
+
+    Raises sqlalchemy.exc.IntegrityError when a sample has a place in the representation already.
+    """
+    session.add(Shard(**vars(shard), representation=representation, created_at=now, state="live"))
+    session.flush()
+    rows = [
+        {
+            "sample_number": number,
+            "representation": representation,
+            "shard_id": shard.shard_id,
+            "offset": span.offset,
+            "length": span.length,
+            "added_revision": revision,
+        }
+        for number, span in placed
+    ]
+    session.execute(insert(Placement), rows)
+
+
+def quarantine(session: Session, shard_id: str, *, now: float) -> int:
+    """Set a corrupt shard apart and retire its samples; returns how many that were.
+
+    A second time changes nothing.
+    """
+    shard = session.get_one(Shard, shard_id)
+    if shard.state == "quarantined":
+        return 0
+    shard.state = "quarantined"
+    members = select(Placement.sample_number).where(Placement.shard_id == shard_id)
+    is_lost = Sample.number.in_(members), Sample.retired_revision.is_(None)
+    num_lost = session.scalar(select(func.count()).where(*is_lost)) or 0
+    revision = new_revision(session, "quarantined", added=0, retired=num_lost, now=now)
+    session.execute(update(Sample).where(*is_lost).values(retired_revision=revision))
+    return num_lost
+
+
+def _live(episode_ids: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
+    return Sample.episode_id.in_(episode_ids), Sample.retired_revision.is_(None)

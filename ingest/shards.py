@@ -1,0 +1,205 @@
+"""Shards: immutable WebDataset tars, written whole or not at all, read by offset.
+
+In: samples, each a list of named members. Out: a tar under the shards folder that the stock
+webdataset library opens, and where in it each sample lies. A shard is written to a temporary
+name, fsynced, renamed, and its folder fsynced, so a reader never sees half of one. Its id is its
+content's blake3: a redo after a crash between the rename and the index's commit writes the same
+bytes to the same name, over the orphan. The mtime is a plain 0, so a member costs its padded data
+and one 512-byte header (a float mtime, as webdataset writes it, costs 1,536).
+"""
+
+import os
+import tarfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+from blake3 import blake3
+
+from ingest.ids import ID_BYTES
+
+BLOCK = tarfile.BLOCKSIZE
+_END = bytes(2 * BLOCK)
+_TEMPORARIES = "writing"
+_PIECE_BYTES = 1 << 20
+
+
+class CorruptShardError(Exception):
+    """A shard's bytes are not what was written; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where one sample lies in a shard: from its first tar header to its last padded byte."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """A published shard; `path` is relative to the shards folder."""
+
+    shard_id: str
+    path: str
+    num_bytes: int
+    num_samples: int
+    checksum: str
+
+
+class ShardWriter:
+    """Writes one shard: `add` each sample, then `publish`; without that nothing stays behind.
+
+    `folder` is where in the shards folder it goes, such as "frames".
+    """
+
+    def __init__(self, shards_path: Path, folder: str) -> None:
+        self._shards_path = shards_path
+        self._folder = folder
+        self._temporary = shards_path / _TEMPORARIES / f"{uuid4().hex}.tar"
+        self._temporary.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._temporary.open("xb")
+        self._hasher = blake3()
+        self._num_bytes = 0
+        self._num_samples = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def add(self, members: Sequence[tuple[str, bytes]]) -> Span:
+        """Append one sample's members, each a (name, data), and say where they lie.
+
+        Raises ValueError when a name does not fit a plain tar header: ASCII, 100 characters.
+        """
+        offset = self._num_bytes
+        for name, data in members:
+            header = _header(name, len(data))
+            self._write(header + data + bytes(-len(data) % BLOCK))
+        self._num_samples += 1
+        return Span(offset, self._num_bytes - offset)
+
+    def publish(self) -> WrittenShard:
+        """Make the shard durable under its final name."""
+        self._write(_END)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        checksum = self._hasher.hexdigest()
+        shard_id = checksum[: 2 * ID_BYTES]
+        relative = Path(self._folder) / shard_id[:2] / f"{shard_id}.tar"
+        target = self._shards_path / relative
+        _make_durable_folder(target.parent, self._shards_path)
+        self._temporary.replace(target)
+        _fsync_folder(target.parent)
+        return WrittenShard(
+            shard_id, relative.as_posix(), self._num_bytes, self._num_samples, checksum
+        )
+
+    def close(self) -> None:
+        """Drop what was not published."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._hasher.update(data)
+        self._num_bytes += len(data)
+
+
+def read_span(path: Path, offset: int, length: int) -> bytes:
+    """Read one sample's bytes.
+
+    Raises FileNotFoundError when the shard is gone, CorruptShardError when it is short.
+    """
+    with path.open("rb", buffering=0) as file:
+        data = os.pread(file.fileno(), length, offset)
+    if len(data) != length:
+        raise CorruptShardError(f"{path}: {len(data)} bytes at {offset}, {length} were written")
+    return data
+
+
+def split_members(data: bytes) -> dict[str, bytes]:
+    """Split one sample's bytes into {extension: data}; the extension follows the first dot.
+
+    Raises CorruptShardError when a header does not check out.
+    """
+    return {name.partition(".")[2]: data[start:stop] for name, start, stop in _walk(data)}
+
+
+def verify(path: Path, checksum: str) -> None:
+    """Compare the whole file with its blake3.
+
+    Raises CorruptShardError when it is another, FileNotFoundError when the file is gone.
+    """
+    hasher = blake3()
+    with path.open("rb", buffering=0) as file:
+        # Read in pieces, not mapped: a failing disk raises here instead of killing the process.
+        while piece := file.read(_PIECE_BYTES):
+            hasher.update(piece)
+    if (found := hasher.hexdigest()) != checksum:
+        raise CorruptShardError(f"{path}: blake3 is {found}, {checksum} was written")
+
+
+def sweep_temporaries(shards_path: Path, older_than_s: float) -> int:
+    """Remove what killed writers left behind; returns how many files went."""
+    before = time.time() - older_than_s
+    num_removed = 0
+    for path in (shards_path / _TEMPORARIES).glob("*.tar"):
+        with suppress(FileNotFoundError):  # published or swept by another process meanwhile
+            if path.stat().st_mtime < before:
+                path.unlink()
+                num_removed += 1
+    return num_removed
+
+
+def _header(name: str, num_bytes: int) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size = num_bytes
+    header = member.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    assert len(header) == BLOCK
+    return header
+
+
+def _walk(data: bytes) -> Iterator[tuple[str, int, int]]:
+    position = 0
+    while position < len(data):
+        try:
+            member = tarfile.TarInfo.frombuf(data[position : position + BLOCK], "ascii", "strict")
+        except tarfile.HeaderError as error:
+            raise CorruptShardError(f"no tar header at {position}: {error}") from error
+        start = position + BLOCK
+        stop = start + member.size
+        if stop > len(data):
+            raise CorruptShardError(f"{member.name} ends at {stop}, the sample at {len(data)}")
+        yield member.name, start, stop
+        position = stop + -member.size % BLOCK
+
+
+def _make_durable_folder(folder: Path, root: Path) -> None:
+    """Create a folder so that it outlives a power cut: each new entry's parent is fsynced."""
+    missing = [part for part in (folder, *folder.parents) if root in part.parents]
+    for part in reversed(missing):
+        if not part.exists():
+            part.mkdir(exist_ok=True)
+            _fsync_folder(part.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
