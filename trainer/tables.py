@@ -47,6 +47,7 @@ class Branch(Base):
     parent: Mapped[str | None]
     from_step: Mapped[int]
     from_checkpoint: Mapped[str | None]
+    from_adoption: Mapped[int]  # the last adoption that its checkpoint had seen; 0: none
     created_at: Mapped[float]
 
 
@@ -98,6 +99,8 @@ class AdoptionChange(Base):
     num_added: Mapped[int]
     num_removed: Mapped[int]
     added: Mapped[bytes] = mapped_column(LargeBinary)  # sample numbers, see cohorts.pack_numbers
+    owners: Mapped[bytes] = mapped_column(LargeBinary)  # of the added, packed in their order
+    is_change: Mapped[bytes] = mapped_column(LargeBinary)  # of the added: 0 or 1, packed
     removed: Mapped[bytes] = mapped_column(LargeBinary)
 
 

@@ -20,6 +20,8 @@ def upgrade() -> None:
         sa.Column("num_added", sa.Integer(), nullable=False),
         sa.Column("num_removed", sa.Integer(), nullable=False),
         sa.Column("added", sa.LargeBinary(), nullable=False),
+        sa.Column("owners", sa.LargeBinary(), nullable=False),
+        sa.Column("is_change", sa.LargeBinary(), nullable=False),
         sa.Column("removed", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "number", "slice", name=op.f("pk_adoption_changes")),
     )
@@ -191,6 +193,7 @@ def upgrade() -> None:
         sa.Column("parent", sa.String(), nullable=True),
         sa.Column("from_step", sa.Integer(), nullable=False),
         sa.Column("from_checkpoint", sa.String(), nullable=True),
+        sa.Column("from_adoption", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_branches_run_id_runs")),
         sa.PrimaryKeyConstraint("run_id", "name", name=op.f("pk_branches")),
