@@ -1,0 +1,157 @@
+"""The queue of commands in SQL: submitted by anybody, settled by the run that holds the lease.
+
+One life: pending -> received -> applying -> applied | rejected | failed | expired. The order is a
+number from a counter on the run's row, taken in the transaction that stores the command, so a
+smaller number is never committed later. No torch here: the API calls `submit`.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import CursorResult, select, update
+from sqlalchemy.orm import Session
+
+from ingest.ids import content_id
+from trainer.commands import AnyCommand
+from trainer.references import CommandRefused, check_references
+from trainer.tables import Command, Run
+
+__all__ = [
+    "CommandRefused",
+    "RunEnded",
+    "Settlement",
+    "UnknownRun",
+    "expire_unsettled",
+    "mark_received",
+    "settle",
+    "start_applying",
+    "submit",
+    "unsettled",
+]
+
+UNSETTLED = ("pending", "received", "applying")
+# `lost` is no end: its process died, and the one that takes over takes what is pending.
+ENDED_RUN_STATES = ("finished", "failed", "stopped")
+
+
+class UnknownRun(LookupError):
+    """No run has this id."""
+
+
+class RunEnded(RuntimeError):
+    """Nobody would take the command: the run is finished, failed or stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a command ended; `effective_step` is the first step under it."""
+
+    command_id: str
+    state: Literal["applied", "rejected", "failed"]
+    at: float
+    branch: str
+    effective_step: int | None = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    error: str | None = None
+
+
+def submit(
+    session: Session, run_id: str, command: AnyCommand, *, actor: str, reason: str = ""
+) -> Command:
+    """Store a command as `pending` with the run's next number.
+
+    Raises UnknownRun, RunEnded, or CommandRefused naming the argument.
+    """
+    state, number = _take_number(session, run_id)
+    if state in ENDED_RUN_STATES:
+        raise RunEnded(f"the run is {state}; start it again before you ask something of it")
+    check_references(session, run_id, command)
+    row = Command(
+        command_id=content_id(run_id, str(number)),
+        run_id=run_id,
+        number=number,
+        kind=command.kind,
+        args_json=json.dumps(command.arguments()),
+        reason=reason,
+        actor=actor,
+        state="pending",
+        created_at=time.time(),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _take_number(session: Session, run_id: str) -> tuple[str, int]:
+    taken = session.execute(
+        update(Run)
+        .where(Run.run_id == run_id)
+        .values(command_counter=Run.command_counter + 1)
+        .returning(Run.state, Run.command_counter)
+    ).first()
+    if taken is None:
+        raise UnknownRun(f"there is no run {run_id!r}")
+    return taken[0], taken[1]
+
+
+def unsettled(session: Session, run_id: str, *, after: int) -> Sequence[Command]:
+    """A run's unsettled commands with a larger number than `after`, in order."""
+    return session.scalars(
+        select(Command)
+        .where(Command.run_id == run_id, Command.number > after, Command.state.in_(UNSETTLED))
+        .order_by(Command.number)
+    ).all()
+
+
+def mark_received(session: Session, command_ids: Sequence[str], at: float) -> None:
+    """Note that the trainer has these commands, where they are still pending."""
+    session.execute(
+        update(Command)
+        .where(Command.command_id.in_(command_ids), Command.state == "pending")
+        .values(state="received", received_at=at)
+    )
+
+
+def start_applying(session: Session, command_id: str) -> None:
+    """Note that a command is being applied, which for a rollback or a save takes a moment."""
+    session.execute(
+        update(Command)
+        .where(Command.command_id == command_id, Command.state.in_(UNSETTLED))
+        .values(state="applying")
+    )
+
+
+def settle(session: Session, settlement: Settlement) -> None:
+    """Write how a command ended; one that is settled already stays as it is."""
+    session.execute(
+        update(Command)
+        .where(Command.command_id == settlement.command_id, Command.state.in_(UNSETTLED))
+        .values(
+            state=settlement.state,
+            settled_at=settlement.at,
+            branch=settlement.branch,
+            effective_step=settlement.effective_step,
+            before_json=_json(settlement.before),
+            after_json=_json(settlement.after),
+            error=settlement.error,
+        )
+    )
+
+
+def expire_unsettled(session: Session, run_id: str, at: float) -> int:
+    """Expire what nobody will take any more, in the transaction that ends the run."""
+    result = session.execute(
+        update(Command)
+        .where(Command.run_id == run_id, Command.state.in_(UNSETTLED))
+        .values(state="expired", settled_at=at, error="the run ended first")
+    )
+    assert isinstance(result, CursorResult)
+    return result.rowcount
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value)
