@@ -124,7 +124,7 @@ class Metric(Base):
     branch: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
-    value: Mapped[float]
+    value: Mapped[float | None]  # None: not a number, which neither SQLite nor JSON can hold
 
 
 class Checkpoint(Base):

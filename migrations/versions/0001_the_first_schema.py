@@ -75,7 +75,7 @@ def upgrade() -> None:
         sa.Column("branch", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
-        sa.Column("value", sa.Double(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("run_id", "branch", "name", "step", name=op.f("pk_metrics")),
     )
     op.create_table(
