@@ -1,0 +1,18 @@
+"""The event log: what was acknowledged, in order, until it is rows.
+
+`interface.py` says what a log is; `embedded.py` is the one in a file. `open_log` chooses.
+"""
+
+from ingest.log.embedded import EmbeddedLog
+from ingest.log.interface import EventLog, LogReader, LogRecord, LogUnavailable, NewRecord
+from ingest.settings import Settings
+
+__all__ = ["EventLog", "LogReader", "LogRecord", "LogUnavailable", "NewRecord", "open_log"]
+
+
+def open_log(settings: Settings) -> EventLog:
+    """Open the log that the settings name, making it where there is none yet.
+
+    Raises LogUnavailable.
+    """
+    return EmbeddedLog(settings.event_log_path, num_partitions=settings.num_partitions)

@@ -1,0 +1,70 @@
+"""The event log as the rest of Stovetop sees it; every implementation passes the same contract.
+
+Guaranteed by each: `append` returns once the records survive a power cut, or raises
+`LogUnavailable` and may be repeated; within a partition, records are read in the order of their
+offsets, which only grow and are never used again. Offsets of a partition may have gaps. The log
+does not know how far it was read: that is committed with the rows made from it (`log_offsets`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, Self
+
+
+class LogUnavailable(Exception):
+    """The log can't keep or give records now; nothing was promised, so try again."""
+
+
+class NewRecord(NamedTuple):
+    """What a producer appends."""
+
+    partition: int
+    value: bytes
+
+
+class LogRecord(NamedTuple):
+    """What a reader gets."""
+
+    partition: int
+    offset: int
+    value: bytes
+
+
+class LogReader(Protocol):
+    """One reader's way through all partitions."""
+
+    def poll(self, timeout_s: float, max_records: int) -> list[LogRecord]:
+        """The next records, waiting for the first at most `timeout_s`; [] when none came.
+
+        Raises LogUnavailable.
+        """
+
+    def close(self) -> None:
+        """Give the reader's resources back."""
+
+
+class EventLog(Protocol):
+    """Durable, partitioned, ordered records."""
+
+    @property
+    def log_id(self) -> str:
+        """This very log's own name: offsets mean nothing in another one."""
+
+    @property
+    def num_partitions(self) -> int:
+        """How many partitions, fixed when the log was made."""
+
+    def append(self, records: Sequence[NewRecord]) -> None:
+        """Keep all records or none; durable on return. Raises LogUnavailable."""
+
+    def reader(self, start: Callable[[int], int]) -> LogReader:
+        """Read every partition from the offset that `start(partition)` gives."""
+
+    def trim(self, before: Mapping[int, int], grace_s: float) -> int:
+        """Drop records below these offsets that are older than the grace; returns how many."""
+
+    def close(self) -> None:
+        """Give the log's resources back."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_exception: object) -> None: ...
