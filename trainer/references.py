@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from ingest.tables import Mix
+from ingest.slices import SliceError, get_mix, shares_of
 from trainer.commands import AnyCommand, MixChange, Rollback, Save, SetMix
 from trainer.tables import Branch, Checkpoint, Command
 
@@ -35,18 +35,11 @@ class MixVersion:
 
 def find_mix(session: Session, change: MixChange, field: str = "name") -> MixVersion:
     """The mix that is meant, in its newest version unless one is named."""
-    versions = select(Mix).where(Mix.name == change.name).order_by(Mix.version.desc())
-    newest = session.scalars(versions.limit(1)).first()
-    if newest is None:
-        raise CommandRefused(field, f"there is no mix {change.name!r}; save it first")
-    wanted = change.version or newest.version
-    row = session.get(Mix, (change.name, wanted))
-    if row is None:
-        newest_version = f"the newest is {newest.version}"
-        raise CommandRefused(
-            "version", f"mix {change.name!r} has no version {wanted}; " + newest_version
-        )
-    return MixVersion(row.name, row.version, json.loads(row.shares_json))
+    try:
+        mix = get_mix(session, change.name, change.version)
+    except SliceError as error:
+        raise CommandRefused(field, str(error)) from error
+    return MixVersion(mix.name, mix.version, shares_of(mix))
 
 
 def mix_of(command: AnyCommand) -> MixChange | None:

@@ -1,0 +1,50 @@
+"""Runs, mixes and commands for tests, as rows."""
+
+from sqlalchemy.orm import Session
+
+from ingest.slices import save_mix, save_slice
+from trainer import command_queue
+from trainer.commands import parse
+from trainer.tables import Branch, Command, Run
+
+NOW = 1_754_600_000.0
+
+
+def make_run(session: Session, run_id: str = "run", *, state: str = "running") -> Run:
+    """A run that nobody holds."""
+    run = Run(
+        run_id=run_id,
+        name=run_id,
+        recipe="tiny",
+        config_json="{}",
+        state=state,
+        branch="main",
+        step=0,
+        max_steps=10,
+        lr=0.1,
+        mix_name="mix",
+        mix_version=1,
+        representation="latent:tiny",
+        environment="drawn/1",
+        command_counter=0,
+        fence=0,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    session.add(run)
+    session.flush()
+    session.add(Branch(run_id=run_id, name="main", from_step=0, from_adoption=0, created_at=NOW))
+    session.flush()
+    return run
+
+
+def make_mix(session: Session, name: str = "mix", **shares: float) -> None:
+    """A mix and the slices that it names, each the samples of the task of its name."""
+    for slice_name in shares:
+        save_slice(session, slice_name, f"task:{slice_name}", actor="test", now=NOW)
+    save_mix(session, name, shares, actor="test", now=NOW)
+
+
+def ask(session: Session, kind: str, run_id: str = "run", **arguments: object) -> Command:
+    """A submitted command."""
+    return command_queue.submit(session, run_id, parse(kind, dict(arguments)), actor="test")
