@@ -5,17 +5,15 @@
     client.close()
 
 In: events of one host program. Out: `POST /v1/events`, one JSON line an event.
-Guaranteed: nothing but the constructor raises; nothing but `flush` and `close` waits, and those are
-bounded. Every captured event ends as exactly one of sent, duplicate, rejected or dropped (`stats`).
-A retry carries the same ids, so the server stores an event once. Threads may share a client, and a
-forked child may go on with it: what was captured before the fork is the parent's to send.
+Guaranteed: only the constructor raises; only `flush` and `close` wait, and those are bounded. Every
+event ends as one of sent, duplicate, rejected, dropped (`stats`); a retry carries the same ids.
+Threads may share a client; in a forked child it starts empty, the parent sends what it captured.
 Decision: 408, 429, 5xx and network errors are retried for as long as the client lives, because the
 queue is bounded (10 000 events, 64 MiB) and what no longer fits is counted, not waited for.
 """
 
 import atexit
 import gzip
-import http.client
 import itertools
 import json
 import logging
@@ -27,10 +25,12 @@ import time
 import uuid
 import weakref
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 MAX_EVENT_BYTES = 1 << 20  # the server's limit unless it was told otherwise
@@ -43,7 +43,9 @@ MAX_BACKOFF_S = 30.0
 MAX_RETRY_AFTER_S = 300.0
 EXIT_DEADLINE_S = 5.0
 
-UNREACHABLE = (OSError, http.client.HTTPException)
+UNREACHABLE = (OSError, HTTPException)
+T = TypeVar("T")
+Pause = Callable[[str, float, bool], bool]  # (reason, seconds, server_asked) -> try again
 log = logging.getLogger("stovetop")
 
 
@@ -77,7 +79,7 @@ class Answer(NamedTuple):
         return verdicts if is_complete else None
 
 
-class Refused(Exception):  # noqa: N818  (it is the server's refusal, not our error)
+class Refused(Exception):
     """The server will not take this request, however often it is sent."""
 
     def __init__(self, answer: Answer) -> None:
@@ -95,8 +97,7 @@ class Transport:
             raise ValueError(f"url: {url!r} is no server's address; write http(s)://HOST:PORT")
         if not key or not key.isascii() or not key.isprintable():
             raise ValueError("key: not an API key; paste the one that `stovetop keys create` shows")
-        secure = parts.scheme == "https"
-        connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._connection = connect(parts.hostname, parts.port, timeout=timeout_s)
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson"}
@@ -112,29 +113,28 @@ class Transport:
         try:
             self._connection.request(method, self._prefix + path, body, headers)
             with self._connection.getresponse() as response:
-                retry_after = response.headers.get("Retry-After")
-                return Answer(response.status, retry_after, response.read())
+                answer = Answer(response.status, response.headers["Retry-After"], response.read())
         except UNREACHABLE:
             self._connection.close()
             raise
-        finally:
-            self._used_at = time.monotonic()
+        self._used_at = time.monotonic()
+        return answer
 
-    def deliver(
-        self, path: str, lines: Sequence[bytes], pause: Callable[[str, float, bool], bool]
-    ) -> Verdicts | None:
-        """Post lines until the server has decided on each; None where `pause` gives up.
+    def ask(
+        self, path: str, body: bytes | None, read: Callable[[Answer], T | None], pause: Pause
+    ) -> T | None:
+        """Post a body (or get) until `read` understands the answer; None where `pause` gives up.
 
-        `pause(reason, seconds, server_asked)` waits before the next attempt. Raises Refused.
+        Raises Refused for an answer that waiting cannot cure.
         """
         attempt, keeps_trying = 0, True
         while keeps_trying:
             attempt, retry_after = attempt + 1, None
             try:
-                answer = self.request("POST", path, b"\n".join(lines))
-                if verdicts := answer.verdicts(len(lines)):
-                    return verdicts
-                # Waiting can cure these; a success without verdicts came from some proxy.
+                answer = self.request("POST" if body else "GET", path, body)
+                if (content := read(answer)) is not None:
+                    return content
+                # Time cures these; a success that `read` does not understand is some proxy's.
                 if not (answer.status in (408, 429) or answer.status // 100 in (2, 5)):
                     raise Refused(answer)
                 reason, retry_after = f"HTTP {answer.status}", answer.retry_after
@@ -232,7 +232,6 @@ class Client(AbstractContextManager["Client"]):
                 "frame": frame,
             }
             present = {name: value for name, value in event.items() if value is not None}
-            # Encoded one by one: what cannot be JSON spoils no neighbour's batch.
             text = json.dumps(present, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
             reason = self._enqueue(event_id, text.encode())
         except Exception as error:
@@ -293,8 +292,7 @@ class Client(AbstractContextManager["Client"]):
             self._changed.wait_for(self._is_batch_due, self.flush_interval_s)
             first = list(itertools.islice(self._queue, self.batch_size))
         sizes = itertools.accumulate(len(line) for _, line in first)
-        num_fitting = sum(size <= MAX_BATCH_BYTES for size in sizes)
-        return first[:num_fitting]
+        return first[: sum(size <= MAX_BATCH_BYTES for size in sizes)]
 
     def _is_batch_due(self) -> bool:
         is_flushing = self._flush_up_to > self._num_settled
@@ -302,8 +300,9 @@ class Client(AbstractContextManager["Client"]):
 
     def _send(self, batch: list[tuple[str, bytes]]) -> None:
         try:
-            lines = [line for _, line in batch]
-            verdicts = self._transport.deliver("/v1/events", lines, self._pause)
+            body = b"\n".join(line for _, line in batch)
+            read = partial(Answer.verdicts, num_lines=len(batch))
+            verdicts = self._transport.ask("/v1/events", body, read, self._pause)
         except Refused as refused:
             if refused.answer.status == 413 and len(batch) > 1:
                 self._send(batch[: len(batch) // 2])
