@@ -1,0 +1,173 @@
+"""Playing the model: states are carried from an episode's first frame on.
+
+Enters: actions (T, 184) as `windows` lays them out and, for teacher forcing, raw latents of the
+true frames. Leaves: raw latents of predicted frames. Three ways, one step each:
+
+predict        the frame before is the true one; only the wanted frames are rendered
+autoregress    the frame before is the model's own, never decoded and encoded again
+Session        the same for one live player, one action at a time
+
+Noise comes from a generator seeded per call, so that the same model and actions give the same
+frames. One DDIM step is the default: more cost time and gain nothing (see `renderer`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer.neuralos.encoder import Encoder
+from trainer.neuralos.model import NeuralOS
+from trainer.neuralos.records import ACTION_WIDTH
+from trainer.neuralos.tracker import TrackerState
+from trainer.neuralos.windows import (
+    CONTINUES,
+    STARTS_PADDING,
+    denormalise,
+    normalise,
+)
+
+_SEED = 0
+_EPISODES_AT_ONCE = 32
+_FRAMES_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Track:
+    """One episode as the model reads it: latents (T, C, h, w) raw, actions (T, 184) int16."""
+
+    latents: NDArray[np.float32]
+    actions: NDArray[np.int16]
+
+
+@torch.inference_mode()
+def predict(
+    model: NeuralOS, tracks: Sequence[Track], wanted: Sequence[Sequence[int]], *, num_steps: int = 1
+) -> list[NDArray[np.float32]]:
+    """Teacher-forced predictions: per track, raw latents (len(wanted), C, h, w), in that order."""
+    model.eval()
+    sampling = _Sampling(num_steps)
+    order = sorted(range(len(tracks)), key=lambda index: len(tracks[index].actions))
+    predicted: dict[int, NDArray[np.float32]] = {}
+    for begin in range(0, len(order), _EPISODES_AT_ONCE):
+        chosen = order[begin : begin + _EPISODES_AT_ONCE]
+        previous, actions = _stacked(model, [tracks[index] for index in chosen])
+        states, _ = model.tracker(previous, actions, _starts(actions))
+        for row, index in enumerate(chosen):
+            frames = torch.as_tensor(wanted[index], dtype=torch.long)
+            at = row, frames
+            latents = _rendered(model, states[at], previous[at], actions[at], sampling)
+            predicted[index] = denormalise(latents, model.config)
+    return [predicted[index] for index in range(len(tracks))]
+
+
+@torch.inference_mode()
+def autoregress(
+    model: NeuralOS, actions: NDArray[np.int16], *, num_steps: int = 1
+) -> NDArray[np.float32]:
+    """First actions (B, T, 184) -> the model's own frames, raw latents (B, T, C, h, w)."""
+    model.eval()
+    sampling = _Sampling(num_steps)
+    taken = torch.from_numpy(np.ascontiguousarray(actions))
+    state = model.tracker.start(len(taken), is_padding=True)
+    previous = _padding(model).expand(len(taken), -1, -1, -1)
+    frames = []
+    for step in range(taken.shape[1]):
+        previous, state = _advance(model, state, previous, taken[:, step], sampling)
+        frames.append(previous.numpy())
+    return denormalise(np.stack(frames, axis=1), model.config)
+
+
+class Session:
+    """One live player's desktop: `step(action) -> frame`, from a fresh desktop on."""
+
+    def __init__(self, model: NeuralOS, encoder: Encoder, *, num_steps: int = 1) -> None:
+        if model.config.encoder_hash != encoder.hash:
+            raise ValueError(
+                f"encoder: the model was trained with {model.config.encoder_hash},"
+                f" this is {encoder.hash}; load the encoder of the model's run"
+            )
+        self._model = model.eval()
+        self._encoder = encoder
+        self._num_steps = num_steps
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the fresh desktop."""
+        self._sampling = _Sampling(self._num_steps)
+        self._state = self._model.tracker.start(1, is_padding=True)
+        self._previous = _padding(self._model)
+
+    @torch.inference_mode()
+    def step(self, action: NDArray[np.int16]) -> NDArray[np.uint8]:
+        """One action (184,) -> the frame that the model shows for it, uint8 (H, W, 3)."""
+        taken = torch.from_numpy(action)[None]
+        self._previous, self._state = _advance(
+            self._model, self._state, self._previous, taken, self._sampling
+        )
+        raw = denormalise(self._previous.numpy(), self._model.config)
+        return cast(NDArray[np.uint8], self._encoder.decode(raw)[0])
+
+
+class _Sampling:
+    """How latents are drawn, with the noise's own generator."""
+
+    def __init__(self, num_steps: int) -> None:
+        self._num_steps = num_steps
+        self._generator = torch.Generator().manual_seed(_SEED)
+
+    def draw(self, model: NeuralOS, maps: Tensor) -> Tensor:
+        """(N, map_channels, h, w) -> normalised latents (N, C, h, w)."""
+        return model.renderer.sample(maps, num_steps=self._num_steps, generator=self._generator)
+
+
+def _advance(
+    model: NeuralOS, state: TrackerState, previous: Tensor, actions: Tensor, sampling: _Sampling
+) -> tuple[Tensor, TrackerState]:
+    """One step of a batch: normalised frames before (B, C, h, w), actions (B, 184)."""
+    continues = torch.full((len(actions), 1), CONTINUES)
+    states, state = model.tracker.run(state, previous[:, None], actions[:, None], continues)
+    maps = model.tracker.render_map(states[:, 0], previous, actions)
+    return sampling.draw(model, maps), state
+
+
+def _rendered(
+    model: NeuralOS, states: Tensor, previous: Tensor, actions: Tensor, sampling: _Sampling
+) -> NDArray[np.float32]:
+    parts = [np.zeros((0, *model.config.latent_shape), np.float32)]
+    for begin in range(0, len(states), _FRAMES_AT_ONCE):
+        part = slice(begin, begin + _FRAMES_AT_ONCE)
+        maps = model.tracker.render_map(states[part], previous[part], actions[part])
+        parts.append(sampling.draw(model, maps).numpy())
+    return np.concatenate(parts)
+
+
+def _stacked(model: NeuralOS, tracks: Sequence[Track]) -> tuple[Tensor, Tensor]:
+    """Frames before (B, T, C, h, w), normalised, and actions (B, T, 184); zero after the ends."""
+    longest = max(len(track.actions) for track in tracks)
+    previous = np.zeros((len(tracks), longest, *model.config.latent_shape), np.float32)
+    actions = np.zeros((len(tracks), longest, ACTION_WIDTH), np.int16)
+    for row, track in enumerate(tracks):
+        previous[row, : len(track.latents)] = _frames_before(model, track)
+        actions[row, : len(track.actions)] = track.actions
+    return torch.from_numpy(previous), torch.from_numpy(actions)
+
+
+def _frames_before(model: NeuralOS, track: Track) -> NDArray[np.float32]:
+    padding = np.zeros((1, *model.config.latent_shape), np.float32)
+    return normalise(np.concatenate([padding, track.latents[:-1]]), model.config)
+
+
+def _starts(actions: Tensor) -> Tensor:
+    starts = torch.full(actions.shape[:2], CONTINUES)
+    starts[:, 0] = STARTS_PADDING
+    return starts
+
+
+def _padding(model: NeuralOS) -> Tensor:
+    zeros = np.zeros((1, *model.config.latent_shape), np.float32)
+    return torch.from_numpy(normalise(zeros, model.config))
