@@ -90,4 +90,5 @@ class History:
     def restore_uses(self, numbers: IntArray, uses: IntArray) -> None:
         """Take over what `used` gave."""
         self.counts_uses = True
-        self.uses[self._rows_of(numbers)] = uses
+        rows = self._rows_of(numbers)
+        self.uses[rows] = uses

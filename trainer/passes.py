@@ -5,7 +5,8 @@ every member has a place in (0, 1] fixed by (seed, slice, lane, pass, number), t
 place of the last one drawn, and what is left lies beyond it. A cohort adopted in the middle of a
 pass is spread over the places from the frontier to 1, so each cohort keeps its keyed permutation
 and draws go to the cohorts in proportion to what is left of them; the next pass mixes all. Within a
-pass nothing is repeated or missed, and a fresh sample is drawn in it once.
+pass nothing is repeated or missed, and a fresh sample is drawn in it once. A pass begins with its
+first draw; what another slice draws from then on is done in it too.
 
 The decision: one frontier for all cohorts instead of a cursor for each. A pass over a million
 samples that took in ten thousand cohorts costs the same 1 us a draw and one number more a cohort.
