@@ -139,7 +139,7 @@ def _preference(actions: NDArray[np.int16]) -> NDArray[np.float64]:
 def _hashed_uniform(numbers: NDArray[np.uint64], length: int) -> NDArray[np.float64]:
     """(B, L) in (0, 1), by splitmix64 of sample number and position."""
     positions = np.arange(length, dtype=np.uint64)
-    mixed: NDArray[np.uint64] = np.multiply.outer(numbers, np.uint64(length)) + positions
+    mixed: NDArray[np.uint64] = np.multiply(numbers[:, None], np.uint64(length)) + positions
     mixed = np.multiply(mixed + np.uint64(1), np.uint64(0x9E3779B97F4A7C15))
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = np.multiply(mixed ^ np.right_shift(mixed, np.uint64(shift)), np.uint64(factor))
