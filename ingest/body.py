@@ -97,7 +97,7 @@ def json_values(body: bytes) -> list[object]:
 
 def lines(body: bytes) -> Iterator[bytes]:
     """The body's lines without their line breaks; blank ones are left out."""
-    return (line for line in (piece.strip() for piece in body.split(b"\n")) if line)
+    return (line.removesuffix(b"\r") for line in body.split(b"\n") if line.strip())
 
 
 def unsupported_type(request: Request) -> Problem:

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from ingest.cut import cut_dirty, settle_open_tails
 from ingest.database import open_engine, write
 from ingest.envelope import Envelope, Unreadable
-from ingest.event_rows import store
+from ingest.event_rows import store, unfold
 from ingest.log import EventLog, LogReader, LogRecord, LogUnavailable, open_log
 from ingest.settings import Settings
 from ingest.tables import LogOffset
@@ -89,12 +89,13 @@ class Consumer:
 
     def _store(self, records: Sequence[LogRecord], envelopes: Sequence[Envelope]) -> None:
         reached = {record.partition: record.offset + 1 for record in records}
+        delivery = unfold(envelopes)
         with write(self._engine) as session:
             for partition, next_offset in reached.items():
                 _move_offset(
                     session, self._log.log_id, partition, self._next[partition], next_offset
                 )
-            stored = store(session, envelopes, eval_percent=self._settings.eval_percent)
+            stored = store(session, delivery, eval_percent=self._settings.eval_percent)
         self._next.update(reached)
         log.info("records_consumed", num_records=len(records), **vars(stored))
 

@@ -9,23 +9,27 @@ quiet for `open_tail_s` and is replayed as it is; what comes later makes its nex
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import orjson
 import structlog
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from ingest.buffer import new_revision, num_live, retire
+from ingest.cut_plan import SUPERSEDED, PlannedEpisode, SessionPlan, plan_session
 from ingest.database import read, write
-from ingest.ids import content_id
-from ingest.sessions import CutEpisode, SessionEvent, cut
 from ingest.settings import Settings
 from ingest.tables import Episode, EventRow, SessionRow
 
-PLANNING_S = 0.01  # of the write lock; applying the plans takes about as long
-MAX_SESSIONS = 50
+SESSIONS_PER_TRANSACTION = 20
+
+_EVENTS = EventRow.metadata.tables["events"]  # the ORM's bulk update takes three times as long
+_PLACE = (
+    update(_EVENTS)
+    .where(_EVENTS.c.number == bindparam("event"))
+    .values(episode_id=bindparam("episode"), position=bindparam("place"))
+)
 
 log = structlog.get_logger()
 
@@ -36,24 +40,6 @@ class EpisodeActions:
 
     unrecorded: list[EventRow]
     recorded: list[EventRow]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What cutting one session asks for."""
-
-    row: SessionRow
-    pieces: Mapping[str, CutEpisode]  # by episode id, in order
-    known: Mapping[str, Episode]
-    places: Mapping[int, tuple[str, int]]  # of the events that move
-
-    @property
-    def lost(self) -> list[str]:
-        return [
-            episode_id
-            for episode_id, episode in self.known.items()
-            if episode_id not in self.pieces and episode.state != "superseded"
-        ]
 
 
 def cut_dirty(engine: Engine, settings: Settings) -> int:
@@ -105,7 +91,7 @@ def _episodes_before(session: Session, episode: Episode) -> list[str]:
         .where(
             Episode.session_key == episode.session_key,
             Episode.ordinal < episode.ordinal,
-            Episode.state != "superseded",
+            Episode.state != SUPERSEDED,
         )
         .order_by(Episode.ordinal.desc())
     ):
@@ -117,61 +103,32 @@ def _episodes_before(session: Session, episode: Episode) -> list[str]:
 
 
 def _cut_some(engine: Engine, settings: Settings) -> int:
-    dirty = select(SessionRow).where(SessionRow.needs_cut).order_by(SessionRow.received_at)
     with read(engine) as session:
-        if session.scalar(dirty.limit(1)) is None:
-            return 0
+        dirty = session.scalars(
+            select(SessionRow)
+            .where(SessionRow.needs_cut)
+            .order_by(SessionRow.received_at)
+            .limit(SESSIONS_PER_TRANSACTION)
+        ).all()
+        plans = [plan_session(session, row, settings) for row in dirty]
+    if not plans:
+        return 0
     with write(engine) as session:
-        rows = session.scalars(dirty.limit(MAX_SESSIONS).with_for_update(skip_locked=True))
-        plans = list(_planned(session, rows.all(), settings))
-        _retire_lost(session, [episode_id for plan in plans for episode_id in plan.lost])
-        for plan in plans:
+        holding = [plan for plan in plans if _still_holds(session, plan)]
+        # Before anything else is written: the revision's counter is the lock that writers queue at.
+        _retire(session, [episode_id for plan in holding for episode_id in plan.lost])
+        for plan in holding:
             _apply(session, plan)
     return len(plans)
 
 
-def _planned(session: Session, rows: Sequence[SessionRow], settings: Settings) -> Iterator[_Plan]:
-    deadline = time.monotonic() + PLANNING_S
-    for row in rows:
-        yield _plan(session, row, settings)
-        if time.monotonic() > deadline:
-            return
+def _still_holds(session: Session, plan: SessionPlan) -> bool:
+    """Whether no event has come since, and no other process has cut the session."""
+    row = session.get_one(SessionRow, plan.session_key, with_for_update=True)
+    return row.needs_cut and row.num_events == plan.num_events
 
 
-def _plan(session: Session, row: SessionRow, settings: Settings) -> _Plan:
-    events = session.execute(
-        select(
-            EventRow.number,
-            EventRow.event_id,
-            EventRow.kind,
-            EventRow.sequence,
-            EventRow.timestamp,
-            EventRow.episode_id,
-            EventRow.position,
-        ).where(EventRow.session_key == row.session_key)
-    ).all()
-    pieces = {
-        content_id(row.source, row.session_id, piece.actions[0].event_id): piece
-        for piece in cut(
-            [SessionEvent(*event[:5]) for event in events],
-            idle_s=settings.session_idle_s,
-            max_actions=settings.max_episode_actions,
-        )
-    }
-    places = {
-        action.number: (episode_id, position)
-        for episode_id, piece in pieces.items()
-        for position, action in enumerate(piece.actions)
-    }
-    for number, *_, episode_id, position in events:
-        if places.get(number) == (episode_id, position):
-            del places[number]
-    known = session.scalars(select(Episode).where(Episode.session_key == row.session_key))
-    return _Plan(row, pieces, {episode.episode_id: episode for episode in known}, places)
-
-
-def _retire_lost(session: Session, lost: Sequence[str]) -> None:
-    # Before anything else is written: the revision's counter is the lock that writers queue at.
+def _retire(session: Session, lost: Sequence[str]) -> None:
     num_samples = num_live(session, lost) if lost else 0
     if num_samples:
         revision = new_revision(
@@ -180,71 +137,52 @@ def _retire_lost(session: Session, lost: Sequence[str]) -> None:
         retire(session, lost, revision)
 
 
-def _apply(session: Session, plan: _Plan) -> None:
+def _apply(session: Session, plan: SessionPlan) -> None:
+    rows = session.scalars(select(Episode).where(Episode.session_key == plan.session_key))
+    known = {episode.episode_id: episode for episode in rows}
     for episode_id in plan.lost:
-        _release(plan.known[episode_id], "superseded")
-    changed = [
-        episode
-        for ordinal, (episode_id, piece) in enumerate(plan.pieces.items())
-        if (episode := _set_piece(session, plan, ordinal, episode_id, piece))
-    ]
-    session.flush()
+        _begin(known[episode_id], SUPERSEDED)
+    for planned in plan.episodes:
+        episode = known.get(planned.episode_id)
+        if episode is None:
+            episode = _new_episode(plan.session_key, planned.episode_id)
+            session.add(episode)
+        episode.ordinal = planned.ordinal
+        if planned.is_changed:
+            _next_version(episode, planned)
+        elif episode.state == "open":
+            episode.state = planned.state
     if plan.places:
         session.execute(
-            update(EventRow),
+            _PLACE,
             [
-                {"number": number, "episode_id": episode_id, "position": position}
+                {"event": number, "episode": episode_id, "place": position}
                 for number, (episode_id, position) in plan.places.items()
             ],
         )
-    for episode in changed:
-        _count(session, episode)
-    plan.row.needs_cut = False
+    session.get_one(SessionRow, plan.session_key).needs_cut = False
 
 
-def _set_piece(
-    session: Session, plan: _Plan, ordinal: int, episode_id: str, piece: CutEpisode
-) -> Episode | None:
-    """Bring an episode's row to what was cut; returns it where its actions changed."""
-    episode = plan.known.get(episode_id)
-    state = "open" if piece.is_open else "waiting"
-    if episode is None:
-        episode = Episode(
-            episode_id=episode_id,
-            session_key=plan.row.session_key,
-            version=0,
-            attempts=0,
-            tasks="",
-            num_auto=0,
-            num_stuck_keys=0,
-        )
-        session.add(episode)
-    elif episode.digest == piece.digest and episode.state != "superseded":
-        episode.ordinal = ordinal
-        if episode.state == "open":
-            episode.state = state
-        return None
-    _release(episode, state)
+def _new_episode(session_key: str, episode_id: str) -> Episode:
+    return Episode(episode_id=episode_id, session_key=session_key, version=0, tasks="")
+
+
+def _next_version(episode: Episode, planned: PlannedEpisode) -> None:
+    _begin(episode, planned.state)
     episode.version += 1
-    episode.ordinal = ordinal
-    episode.digest = piece.digest
-    episode.num_actions = len(piece.actions)
-    episode.num_unrecorded = piece.num_unrecorded
-    episode.first_timestamp = piece.actions[0].timestamp
-    episode.last_timestamp = piece.actions[-1].timestamp
-    return episode
+    episode.digest = planned.piece.digest
+    episode.num_actions = len(planned.piece.actions)
+    episode.num_unrecorded = planned.piece.num_unrecorded
+    episode.first_timestamp = planned.piece.actions[0].timestamp
+    episode.last_timestamp = planned.piece.actions[-1].timestamp
+    episode.num_auto = planned.num_auto
+    episode.num_stuck_keys = planned.num_stuck_keys
 
 
-def _release(episode: Episode, state: str) -> None:
-    """Take an episode from whoever works on it, with all its attempts before it."""
+def _begin(episode: Episode, state: str) -> None:
+    """Take an episode from whoever works on it; earlier attempts were at another one."""
     episode.state = state
     episode.attempts = 0
     episode.lease_holder = None
     episode.lease_expires_at = None
     episode.error = None
-
-
-def _count(session: Session, episode: Episode) -> None:
-    actions = episode_actions(session, episode.episode_id)
-    recorded = [orjson.loads(event.payload_json) for event in actions.recorded]
-    episode.num_auto = sum(payload.get("is_auto_input") is True for payload in recorded)

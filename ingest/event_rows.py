@@ -8,8 +8,8 @@ person is on both sides) or, where there is none, of the session, and never chan
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
@@ -19,62 +19,80 @@ from ingest.events import Event, event_digest, payload_json, session_key
 from ingest.ids import content_id
 from ingest.tables import DeadLetter, EventRow, SessionRow
 
-
-@dataclass
-class Stored:
-    """What became of a transaction's events."""
-
-    num_events: int = 0
-    num_duplicates: int = 0
-    num_dead_letters: int = 0
+_EVENTS = EventRow.metadata.tables["events"]
 
 
-@dataclass
-class _Visit:
-    """What one transaction brings for one session."""
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One event of an envelope, hashed and ready to be a row."""
 
     source: str
     received_at: float
-    events: list[Event] = field(default_factory=list)
-
-    @property
-    def user_id(self) -> str | None:
-        return next((event.user_id for event in self.events if event.user_id), None)
-
-    @property
-    def timestamps(self) -> list[float]:
-        return [event.timestamp for event in self.events]
+    event: Event
+    session_key: str
+    digest: str
+    payload_json: str
 
 
-def store(session: Session, envelopes: Sequence[Envelope], *, eval_percent: int) -> Stored:
-    """Write what envelopes bring; sessions with news are marked `needs_cut`."""
-    stored = Stored()
-    digests = _known_digests(session, envelopes)
-    rows: list[dict[str, object]] = []
-    visits: dict[str, _Visit] = {}
-    dead = [(envelope, item) for envelope in envelopes for item in envelope.unreadable]
-    for envelope in envelopes:
-        for event in envelope.events:
-            identity = (envelope.source, event.event_id)
-            digest = event_digest(event)
-            if identity in digests:
-                if digests[identity] == digest:
-                    stored.num_duplicates += 1
-                else:
-                    dead.append((envelope, _conflict(event)))
-                continue
-            digests[identity] = digest
-            row = _row(envelope, event, digest)
-            rows.append(row)
-            visit = visits.setdefault(str(row["session_key"]), _Visit(envelope.source, 0.0))
-            visit.events.append(event)
-            visit.received_at = max(visit.received_at, envelope.received_at)
-    _store_sessions(session, visits, eval_percent)
-    if rows:
-        session.execute(insert(EventRow), rows)
-    stored.num_events = len(rows)
-    stored.num_dead_letters = _store_dead_letters(session, dead)
-    return stored
+@dataclass(frozen=True)
+class Delivery:
+    """All that some envelopes bring, made without the write lock; `dead` by id."""
+
+    arrivals: Sequence[Arrival]
+    dead: Mapping[str, DeadLetter]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What became of a delivery."""
+
+    num_events: int
+    num_duplicates: int
+    num_dead_letters: int
+
+
+def unfold(envelopes: Sequence[Envelope]) -> Delivery:
+    """Hash and serialise what envelopes hold."""
+    arrivals = [
+        Arrival(
+            envelope.source,
+            envelope.received_at,
+            event,
+            session_key(envelope.source, event.session_id),
+            event_digest(event),
+            payload_json(event),
+        )
+        for envelope in envelopes
+        for event in envelope.events
+    ]
+    dead = [
+        _dead_letter(envelope.source, envelope.received_at, item)
+        for envelope in envelopes
+        for item in envelope.unreadable
+    ]
+    return Delivery(arrivals, {letter.dead_letter_id: letter for letter in dead})
+
+
+def store(session: Session, delivery: Delivery, *, eval_percent: int) -> Stored:
+    """Write what is new; sessions with news are marked `needs_cut`."""
+    digests = _known_digests(session, delivery.arrivals)
+    fresh: list[Arrival] = []
+    dead = dict(delivery.dead)
+    num_conflicts = 0
+    for arrival in delivery.arrivals:
+        identity = (arrival.source, arrival.event.event_id)
+        if identity not in digests:
+            digests[identity] = arrival.digest
+            fresh.append(arrival)
+        elif digests[identity] != arrival.digest:
+            letter = _conflict(arrival)
+            dead[letter.dead_letter_id] = letter
+            num_conflicts += 1
+    _store_sessions(session, fresh, eval_percent)
+    if fresh:
+        session.execute(insert(_EVENTS), [_row(arrival) for arrival in fresh])
+    num_duplicates = len(delivery.arrivals) - len(fresh) - num_conflicts
+    return Stored(len(fresh), num_duplicates, _store_dead_letters(session, dead))
 
 
 def split_of(user_id: str | None, key: str, eval_percent: int) -> str:
@@ -83,10 +101,10 @@ def split_of(user_id: str | None, key: str, eval_percent: int) -> str:
     return "eval" if draw < eval_percent else "train"
 
 
-def _known_digests(session: Session, envelopes: Iterable[Envelope]) -> dict[tuple[str, str], str]:
+def _known_digests(session: Session, arrivals: Iterable[Arrival]) -> dict[tuple[str, str], str]:
     ids: defaultdict[str, set[str]] = defaultdict(set)
-    for envelope in envelopes:
-        ids[envelope.source].update(event.event_id for event in envelope.events)
+    for arrival in arrivals:
+        ids[arrival.source].add(arrival.event.event_id)
     return {
         (source, event_id): digest
         for source, event_ids in ids.items()
@@ -98,84 +116,88 @@ def _known_digests(session: Session, envelopes: Iterable[Envelope]) -> dict[tupl
     }
 
 
-def _row(envelope: Envelope, event: Event, digest: str) -> dict[str, object]:
+def _row(arrival: Arrival) -> dict[str, object]:
+    event = arrival.event
     return {
-        "source": envelope.source,
+        "source": arrival.source,
         "event_id": event.event_id,
-        "session_key": session_key(envelope.source, event.session_id),
+        "session_key": arrival.session_key,
         "kind": event.kind,
         "sequence": event.sequence,
         "timestamp": event.timestamp,
-        "payload_json": payload_json(event),
+        "payload_json": arrival.payload_json,
         "model": event.model,
         "frame": event.frame,
-        "digest": digest,
-        "received_at": envelope.received_at,
+        "digest": arrival.digest,
+        "received_at": arrival.received_at,
     }
 
 
-def _store_sessions(session: Session, visits: dict[str, _Visit], eval_percent: int) -> None:
+def _store_sessions(session: Session, fresh: Iterable[Arrival], eval_percent: int) -> None:
+    visits: defaultdict[str, list[Arrival]] = defaultdict(list)
+    for arrival in fresh:
+        visits[arrival.session_key].append(arrival)
     known = {
         row.session_key: row
         for row in session.scalars(select(SessionRow).where(SessionRow.session_key.in_(visits)))
     }
-    for key, visit in visits.items():
-        if key in known:
-            _extend(known[key], visit)
-        else:
-            session.add(_new_session(key, visit, eval_percent))
+    for key, arrivals in visits.items():
+        user_id = next((a.event.user_id for a in arrivals if a.event.user_id), None)
+        row = known.get(key)
+        if row is None:
+            row = _new_session(arrivals[0], split_of(user_id, key, eval_percent))
+            session.add(row)
+        timestamps = [arrival.event.timestamp for arrival in arrivals]
+        row.user_id = row.user_id or user_id
+        row.first_timestamp = min(row.first_timestamp, *timestamps)
+        row.last_timestamp = max(row.last_timestamp, *timestamps)
+        row.received_at = max(row.received_at, *(arrival.received_at for arrival in arrivals))
+        row.num_events += len(arrivals)
+        row.needs_cut = True
     session.flush()
 
 
-def _new_session(key: str, visit: _Visit, eval_percent: int) -> SessionRow:
+def _new_session(first: Arrival, split: str) -> SessionRow:
     return SessionRow(
-        session_key=key,
-        source=visit.source,
-        session_id=visit.events[0].session_id,
-        user_id=visit.user_id,
-        split=split_of(visit.user_id, key, eval_percent),
-        first_timestamp=min(visit.timestamps),
-        last_timestamp=max(visit.timestamps),
-        received_at=visit.received_at,
-        num_events=len(visit.events),
-        needs_cut=True,
+        session_key=first.session_key,
+        source=first.source,
+        session_id=first.event.session_id,
+        split=split,
+        first_timestamp=first.event.timestamp,
+        last_timestamp=first.event.timestamp,
+        received_at=first.received_at,
+        num_events=0,
     )
 
 
-def _extend(row: SessionRow, visit: _Visit) -> None:
-    row.user_id = row.user_id or visit.user_id
-    row.first_timestamp = min(row.first_timestamp, *visit.timestamps)
-    row.last_timestamp = max(row.last_timestamp, *visit.timestamps)
-    row.received_at = max(row.received_at, visit.received_at)
-    row.num_events += len(visit.events)
-    row.needs_cut = True
-
-
-def _conflict(event: Event) -> Unreadable:
-    return Unreadable(
+def _conflict(arrival: Arrival) -> DeadLetter:
+    event = arrival.event
+    item = Unreadable(
         code="conflict",
         detail=f"event_id: {event.event_id} was used before for another event; the first is kept",
         original=event.model_dump_json(exclude_unset=True).encode(),
     )
+    return _dead_letter(arrival.source, arrival.received_at, item)
 
 
-def _store_dead_letters(session: Session, dead: Iterable[tuple[Envelope, Unreadable]]) -> int:
-    rows = {
-        content_id(envelope.source, item.code, item.original): {
-            "source": envelope.source,
-            "code": item.code,
-            "detail": item.detail,
-            "original": item.original,
-            "received_at": envelope.received_at,
-        }
-        for envelope, item in dead
-    }
+def _dead_letter(source: str, received_at: float, item: Unreadable) -> DeadLetter:
+    return DeadLetter(
+        dead_letter_id=content_id(source, item.code, item.original),
+        source=source,
+        code=item.code,
+        detail=item.detail,
+        original=item.original,
+        received_at=received_at,
+    )
+
+
+def _store_dead_letters(session: Session, dead: Mapping[str, DeadLetter]) -> int:
+    """Keep those that are new; returns how many."""
     known = set(
         session.scalars(
-            select(DeadLetter.dead_letter_id).where(DeadLetter.dead_letter_id.in_(rows))
+            select(DeadLetter.dead_letter_id).where(DeadLetter.dead_letter_id.in_(dead))
         )
     )
-    fresh = [row | {"dead_letter_id": key} for key, row in rows.items() if key not in known]
-    if fresh:
-        session.execute(insert(DeadLetter), fresh)
+    fresh = [letter for key, letter in dead.items() if key not in known]
+    session.add_all(fresh)
     return len(fresh)

@@ -37,11 +37,13 @@ from ingest.ids import content_id
 from ingest.keys import Caller
 from ingest.log import EventLog, LogUnavailable, NewRecord
 from ingest.neuralos_log import read_line
+from ingest.openapi import event_bodies, line_bodies, problems
 from ingest.problems import FieldError, Problem, unavailable
 from ingest.settings import Settings
 from ingest.tables import EventRow
 
 MAX_NAMED_EVENTS = 20
+REFUSALS = (400, 401, 403, 413, 415, 422, 503)
 
 router = APIRouter(tags=["events"])
 
@@ -57,7 +59,12 @@ class Entry:
     original: bytes | None = None
 
 
-@router.post("/v1/events", status_code=202)
+@router.post(
+    "/v1/events",
+    status_code=202,
+    responses=problems(*REFUSALS),
+    openapi_extra=event_bodies(),
+)
 def receive_events(request: Request, caller: Ingester, body: Body) -> BatchAnswer:
     """Take a batch of events; each gets its own verdict."""
     settings: Settings = request.app.state.settings
@@ -65,7 +72,12 @@ def receive_events(request: Request, caller: Ingester, body: Body) -> BatchAnswe
     return _take(request, caller, entries)
 
 
-@router.post("/v1/logs/neuralos", status_code=202)
+@router.post(
+    "/v1/logs/neuralos",
+    status_code=202,
+    responses=problems(*REFUSALS),
+    openapi_extra=line_bodies(),
+)
 def receive_neuralos_log(request: Request, caller: Ingester, body: Body) -> BatchAnswer:
     """Take lines of the deployed NeuralOS demo's interaction log as they are.
 
