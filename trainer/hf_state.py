@@ -1,0 +1,60 @@
+"""The state of a transformers.Trainer, into a folder and back, in Hugging Face's own layout.
+
+In: a trainer between two steps. Out: model.safetensors, optimizer.pt, scheduler.pt, rng_state.pth,
+trainer_state.json; and back again, inside the running loop, bit for bit: a step taken after
+`restore_state` equals the one taken after `write_state`. Pickles are read with weights_only alone.
+The trainer's own private savers are called, so that sharded and wrapped models keep working.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+
+# What belongs to the process that runs, not to the state that it goes back to.
+_OF_THE_PROCESS = {
+    "is_local_process_zero",
+    "is_world_process_zero",
+    "max_steps",
+    "num_train_epochs",
+    "logging_steps",
+    "eval_steps",
+    "save_steps",
+    "train_batch_size",
+    "stateful_callbacks",
+}
+
+
+def write_state(trainer: Trainer, folder: Path) -> None:
+    """Write everything that the next step depends on, apart from the stream."""
+    trainer.save_model(str(folder), _internal_call=True)
+    trainer._save_optimizer_and_scheduler(str(folder))
+    trainer._save_scaler(str(folder))
+    trainer._save_rng_state(str(folder))
+    trainer.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+
+def restore_state(trainer: Trainer, folder: Path) -> None:
+    """Go back to what `write_state` wrote, between two steps of the running loop."""
+    trainer._load_from_checkpoint(str(folder))
+    trainer._load_optimizer_and_scheduler(str(folder))
+    trainer._load_scaler(str(folder))
+    trainer._load_rng_state(str(folder))
+    _restore_progress(trainer, TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)))
+
+
+def _restore_progress(trainer: Trainer, saved: TrainerState) -> None:
+    for field in fields(TrainerState):
+        if field.name not in _OF_THE_PROCESS:
+            setattr(trainer.state, field.name, getattr(saved, field.name))
+    # The loop's own sums since its last log line belong to the steps that are undone.
+    trainer._tr_loss = torch.zeros_like(trainer._tr_loss)
+    trainer._total_loss_scalar = 0.0
+    trainer._globalstep_last_logged = saved.global_step
+    trainer.control.should_log = False
+    trainer.control.should_save = False
+    trainer.control.should_evaluate = False
+    # HF's own callback has set it where the undone step was the last one.
+    trainer.control.should_training_stop = False
