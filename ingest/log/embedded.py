@@ -95,6 +95,14 @@ class EmbeddedLog:
         starts = {partition: start(partition) for partition in range(self.num_partitions)}
         return EmbeddedReader(self._path, starts, self._busy_timeout_s)
 
+    def num_waiting(self, offsets: Mapping[int, int]) -> int:
+        """How many records are at these offsets or after them; raises LogUnavailable."""
+        query = "SELECT count(*) FROM records WHERE partition = ? AND offset >= ?"
+        with self._write_lock, _unavailable("count"):
+            return sum(
+                self._connection.execute(query, item).fetchone()[0] for item in offsets.items()
+            )
+
     def trim(self, before: Mapping[int, int], grace_s: float) -> int:
         """Drop records below these offsets that are older than the grace; returns how many."""
         oldest_kept = time.time() - grace_s

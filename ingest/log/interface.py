@@ -59,6 +59,9 @@ class EventLog(Protocol):
     def reader(self, start: Callable[[int], int]) -> LogReader:
         """Read every partition from the offset that `start(partition)` gives."""
 
+    def num_waiting(self, offsets: Mapping[int, int]) -> int:
+        """How many records are at these offsets or after them. Raises LogUnavailable."""
+
     def trim(self, before: Mapping[int, int], grace_s: float) -> int:
         """Drop records below these offsets that are older than the grace; returns how many."""
 
