@@ -15,6 +15,8 @@ from ingest.keyboard import normalise
 
 SCREEN_WIDTH: Final = 512
 SCREEN_HEIGHT: Final = 384
+WILD: Final = 1_000_000
+"""Numbers beyond this are cut to it: JSON integers have no bound, floats do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,9 @@ class Action:
 
 
 def _number(value: object) -> float:
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float) or math.isnan(value):
         return 0.0
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.copysign(1e9, value)
-    return number if math.isfinite(number) else 0.0
+    return float(min(max(value, -WILD), WILD))
 
 
 def _clamped(value: object, highest: int) -> float:
