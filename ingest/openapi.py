@@ -17,7 +17,7 @@ LINE = {"type": "string", "description": "one JSON object a line"}
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems."""
-    content = {"application/problem+json": {"schema": _schema(ProblemBody)}}
+    content = {"application/problem+json": {"schema": _schema(TypeAdapter(ProblemBody))}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
         for status in statuses
@@ -26,7 +26,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def event_bodies() -> dict[str, Any]:
     """The `openapi_extra` of a route that takes events."""
-    event = _schema(WireEvent)
+    event = _schema(TypeAdapter(WireEvent))
     content = {
         "application/json": {"schema": {"type": "array", "items": event}},
         "application/x-ndjson": {"schema": LINE},
@@ -41,8 +41,8 @@ def line_bodies() -> dict[str, Any]:
     }
 
 
-def _schema(kind: object) -> Any:  # noqa: ANN401  (JSON)
-    schema = TypeAdapter(kind).json_schema()
+def _schema(adapter: TypeAdapter[Any]) -> Any:  # noqa: ANN401  (JSON)
+    schema = adapter.json_schema()
     return _inlined(schema, schema.pop("$defs", {}))
 
 

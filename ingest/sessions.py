@@ -78,7 +78,7 @@ def cut(events: Iterable[SessionEvent], *, idle_s: float, max_actions: int) -> l
 def _stretches(events: Sequence[SessionEvent], idle_s: float) -> list[_Stretch]:
     stretches = [_Stretch()]
     for index, event in enumerate(events):
-        if index and event.timestamp - events[index - 1].timestamp > idle_s:
+        if index and _elapsed_s(events[index - 1].timestamp, event.timestamp) > idle_s:
             stretches.append(_Stretch())
         if event.kind == "reset":
             stretches.append(_Stretch(reset_at=event.timestamp))
@@ -96,9 +96,16 @@ def _joined(stretches: Sequence[_Stretch], timestamp: float) -> _Stretch:
     for stretch in reversed(stretches):
         if stretch.actions:
             return stretch
-        if stretch.reset_at is None or not 0 <= timestamp - stretch.reset_at <= IN_FLIGHT_S:
+        if stretch.reset_at is None:
+            break
+        if not 0 <= _elapsed_s(stretch.reset_at, timestamp) <= IN_FLIGHT_S:
             break
     return stretches[-1]
+
+
+def _elapsed_s(start: float, end: float) -> float:
+    """Seconds between two timestamps; today's, as floats, are true to a quarter microsecond."""
+    return round(end - start, 6)
 
 
 def _parts(
