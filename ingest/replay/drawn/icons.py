@@ -24,7 +24,7 @@ def draw_icon(canvas: Canvas, icon: Icon, theme: Theme, *, is_selected: bool) ->
     if is_selected:
         canvas.fill(icon.rect, theme.highlight)
     draw_emblem(canvas, icon.app, Rect(icon.x - 18, icon.y - 18, 36, 36))
-    width = 116
+    width = 126
     name = Rect(icon.x - width / 2, icon.y + ICON_HALF, width, LABEL_HEIGHT + 6)
     canvas.label(name, (icon.name,), theme.icon_text)
 

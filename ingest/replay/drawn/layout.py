@@ -82,10 +82,10 @@ _ICONS: Final[Mapping[App, tuple[float, float]]] = {
 }
 
 _WINDOWS: Final[Mapping[App, Rect]] = {
-    "terminal": Rect(150, 216, 290, 156),
+    "terminal": Rect(226, 220, 280, 152),
     "home": Rect(386, 20, 118, 188),
-    "trash": Rect(112, 92, 156, 116),
-    "folder": Rect(272, 92, 168, 116),
+    "trash": Rect(250, 12, 130, 116),
+    "folder": Rect(292, 140, 172, 116),
     "browser": Rect(124, 51, 380, 292),
 }
 
