@@ -67,10 +67,11 @@ def read_chunk(file: BinaryIO, start: Position, *, takes_tail: bool) -> Chunk:
     end = start
     while len(lines) < MAX_CHUNK_LINES and end.offset - start.offset < MAX_CHUNK_BYTES:
         content, num_bytes, is_whole = _read_line(file)
-        if not num_bytes or not (is_whole or (takes_tail and num_bytes != start.tail)):
+        if not num_bytes or not (is_whole or (takes_tail and num_bytes != end.tail)):
             break
-        if text := content.strip():
-            lines.append(Line(end.num_lines + 1, num_bytes - is_whole, text))
+        line = Line(end.num_lines + 1, num_bytes - is_whole, content.strip())
+        if line.content or line.is_too_long:
+            lines.append(line)
         if not is_whole:
             end = Position(end.offset, end.num_lines, num_bytes)
             break

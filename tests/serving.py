@@ -54,6 +54,11 @@ class Ingesting:
     engine: Engine
     event_log: EventLog
 
+    def make_key(self, source: str) -> str:
+        """Another key that may ingest."""
+        with write(self.engine) as session:
+            return create_key(session, "ingest", source)
+
     def logged(self) -> list[Event]:
         """The events of the log as they came, resent ones again."""
         reader = self.event_log.reader(lambda _partition: 0)
