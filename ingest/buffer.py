@@ -37,6 +37,11 @@ def spaced(words: Sequence[str]) -> str:
     return f" {' '.join(words)} " if words else ""
 
 
+def sample_key(episode_id: str, version: int, position: int) -> str:
+    """A sample's name in every shard: equal content has equal names on every machine."""
+    return f"{episode_id}-{version}-{position:05d}"
+
+
 def latest_revision(session: Session) -> int:
     """The newest revision's number; 0 for an empty buffer."""
     return session.scalar(select(func.max(Revision.number))) or 0

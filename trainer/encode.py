@@ -1,0 +1,191 @@
+"""The encode worker: frame shards get latents of one encoder, `python -m trainer.encode`.
+
+In: live frame shards with samples that have no latent of this encoder yet, the newest first, so
+that fresh samples do not queue behind a re-encoding of everything. Out: for each a latent shard,
+and in one transaction its samples' places and a revision. A shard whose bytes are not what was
+written is quarantined with its samples and reported; one that this encoder can't take is reported
+and left alone; either way the worker goes on. A second worker is safe, as a sample has one place
+in a representation, but not faster.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+from sqlalchemy import ColumnElement, Engine, exists, func, select
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session, aliased
+
+from ingest.buffer import (
+    FRAME,
+    add_shard,
+    latest_revision,
+    new_revision,
+    quarantine,
+    sample_key,
+)
+from ingest.database import open_engine, read, write
+from ingest.settings import Settings
+from ingest.shards import CorruptShardError, Span, WrittenShard, verify
+from ingest.tables import Placement, Sample, Shard
+from trainer.neuralos.encoder import SHIPPED, Encoder, load
+from trainer.neuralos.latent_shards import UnsuitableShardError, read_frames, write_latents
+
+POLL_S = 0.2
+OUTAGE_WAIT_S = 1.0
+SHARDS_A_LOOK = 16
+
+log = structlog.get_logger()
+
+
+class EncodeWorker:
+    """Encodes what has no latent of `encoder` yet."""
+
+    def __init__(self, engine: Engine, shards_path: Path, encoder: Encoder) -> None:
+        self.representation = f"latent:{encoder.hash}"
+        self._engine = engine
+        self._shards_path = shards_path
+        self._encoder = encoder
+        self._done_revision = 0  # up to here every sample has its latent, or can't have one
+        self._set_aside: set[str] = set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Encode what comes until told to stop; a shard in progress is finished before that."""
+        while not stop.is_set():
+            try:
+                if not self.encode_some(stop):
+                    stop.wait(POLL_S)
+            except (OSError, OperationalError) as error:
+                log.warning("encode_waits", reason=str(error))
+                stop.wait(OUTAGE_WAIT_S)
+
+    def encode_some(self, stop: threading.Event) -> bool:
+        """Encode the newest few of the shards that wait; False when none does.
+
+        Raises OSError when the disk takes nothing, OperationalError when the database is absent.
+        """
+        with read(self._engine) as session:
+            newest = latest_revision(session)
+            if newest == self._done_revision:
+                return False
+            waiting = _waiting_shards(session, self.representation, self._done_revision)
+        waiting = [shard for shard in waiting if shard.shard_id not in self._set_aside]
+        for shard in waiting[:SHARDS_A_LOOK]:
+            if stop.is_set():
+                return True
+            self._encode(shard)
+        if not waiting:
+            self._done_revision = newest
+        return bool(waiting)
+
+    def _encode(self, shard: Shard) -> None:
+        path = self._shards_path / shard.path
+        try:
+            if not self._is_readable(shard, path):
+                return
+            written, spans = write_latents(read_frames(path), self._encoder, self._shards_path)
+            self._place(shard.shard_id, written, spans)
+        except CorruptShardError as error:
+            self._quarantine(shard.shard_id, str(error))
+        except UnsuitableShardError as error:
+            self._leave_alone(shard.shard_id, str(error))
+        except IntegrityError:
+            log.info("encoded_elsewhere", shard_id=shard.shard_id)
+
+    def _is_readable(self, shard: Shard, path: Path) -> bool:
+        try:
+            verify(path, shard.checksum)
+        except OSError as error:  # of this file; what is wrong with the whole disk shows in writing
+            self._leave_alone(shard.shard_id, str(error))
+            return False
+        return True
+
+    def _place(self, frames_id: str, written: WrittenShard, spans: Mapping[str, Span]) -> None:
+        now = time.time()
+        with write(self._engine) as session:
+            numbers = _unplaced(session, frames_id, self.representation)
+            if lost := numbers.keys() - spans.keys():
+                raise CorruptShardError(f"{frames_id} lacks {min(lost)} and {len(lost) - 1} more")
+            if not numbers:
+                return
+            revision = new_revision(session, "encoded", added=len(numbers), retired=0, now=now)
+            placed = [(number, spans[key]) for key, number in numbers.items()]
+            add_shard(
+                session, written, self.representation, placed=placed, revision=revision, now=now
+            )
+        log.info(
+            "shard_encoded",
+            frames_id=frames_id,
+            shard_id=written.shard_id,
+            num_samples=len(numbers),
+            revision=revision,
+        )
+
+    def _quarantine(self, shard_id: str, reason: str) -> None:
+        with write(self._engine) as session:
+            num_lost = quarantine(session, shard_id, now=time.time())
+        log.error("shard_quarantined", shard_id=shard_id, num_samples=num_lost, reason=reason)
+
+    def _leave_alone(self, shard_id: str, reason: str) -> None:
+        self._set_aside.add(shard_id)
+        log.error("shard_left_alone", shard_id=shard_id, reason=reason)
+
+
+def _waiting_shards(session: Session, representation: str, after_revision: int) -> list[Shard]:
+    newest = func.max(Placement.added_revision)
+    return list(
+        session.scalars(
+            select(Shard)
+            .join(Placement, Placement.shard_id == Shard.shard_id)
+            .join(Sample, Sample.number == Placement.sample_number)
+            .where(
+                Placement.representation == FRAME,
+                Placement.added_revision > after_revision,
+                Shard.state == "live",
+                Sample.retired_revision.is_(None),
+                ~_has_place(representation),
+            )
+            .group_by(Shard.shard_id)
+            .order_by(newest.desc())
+        )
+    )
+
+
+def _unplaced(session: Session, shard_id: str, representation: str) -> dict[str, int]:
+    """Numbers by key of a frame shard's live samples without a place in the representation."""
+    rows = session.execute(
+        select(Sample.episode_id, Sample.episode_version, Sample.position, Sample.number)
+        .join(Placement, Placement.sample_number == Sample.number)
+        .where(
+            Placement.shard_id == shard_id,
+            Sample.retired_revision.is_(None),
+            ~_has_place(representation),
+        )
+    )
+    return {sample_key(episode, version, place): number for episode, version, place, number in rows}
+
+
+def _has_place(representation: str) -> ColumnElement[bool]:
+    latent = aliased(Placement)
+    return exists().where(
+        latent.sample_number == Sample.number, latent.representation == representation
+    )
+
+
+def main() -> None:
+    """Run one worker on this machine until SIGTERM or SIGINT."""
+    settings = Settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    engine = open_engine(settings.resolved_database_url)
+    encoder = load(settings.encoder or SHIPPED)
+    EncodeWorker(engine, settings.shards_path, encoder).run(stop)
+    engine.dispose()
+
+
+if __name__ == "__main__":
+    main()
