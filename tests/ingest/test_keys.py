@@ -1,0 +1,83 @@
+"""API keys and who they let in; this installation's name."""
+
+import pytest
+from sqlalchemy import Engine
+
+from ingest.database import read, write
+from ingest.instance import ensure_instance
+from ingest.keys import ROLES, Caller, Role, allows, authenticate, create_key
+from ingest.tables import ApiKey
+
+
+def make_key(engine: Engine, role: Role = "ingest", source: str = "demo") -> str:
+    with write(engine) as session:
+        return create_key(session, role, source)
+
+
+def caller_of(engine: Engine, key: str) -> Caller | None:
+    with read(engine) as session:
+        return authenticate(session, key)
+
+
+def test_a_key_names_its_caller(engine: Engine) -> None:
+    key = make_key(engine, "operator", "neuralos-eu")
+    caller = caller_of(engine, key)
+    assert caller is not None
+    assert (caller.role, caller.source) == ("operator", "neuralos-eu")
+    assert key.startswith(f"st_{caller.key_id}_")
+
+
+def test_the_key_itself_is_not_kept(engine: Engine) -> None:
+    key = make_key(engine)
+    with read(engine) as session:
+        row = session.get_one(ApiKey, key.split("_")[1])
+        assert key.split("_", 2)[2] not in str(vars(row))
+
+
+def test_a_key_with_another_secret_is_nobody(engine: Engine) -> None:
+    key = make_key(engine)
+    forged = key[:-1] + ("A" if key[-1] != "A" else "B")
+    assert caller_of(engine, forged) is None
+
+
+@pytest.mark.parametrize("key", ["", "st_", "st_00000000_" + "A" * 43, "x" * 5_000, "st_\u00e9"])
+def test_what_is_no_key_is_nobody(engine: Engine, key: str) -> None:
+    assert caller_of(engine, key) is None
+
+
+def test_a_revoked_key_is_nobody(engine: Engine) -> None:
+    key = make_key(engine)
+    with write(engine) as session:
+        session.get_one(ApiKey, key.split("_")[1]).revoked_at = 1.0
+    assert caller_of(engine, key) is None
+
+
+def test_a_role_that_does_not_exist_is_refused(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="role: 'root' is none of"):
+        make_key(engine, "root")  # type: ignore[arg-type]  # what a command line may pass
+
+
+def test_a_source_must_be_a_word(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="source: "):
+        make_key(engine, source="a source")
+
+
+def test_an_admin_may_do_everything() -> None:
+    assert all(allows("admin", needed) for needed in ROLES)
+
+
+def test_an_ingest_key_may_only_ingest() -> None:
+    assert [needed for needed in ROLES if allows("ingest", needed)] == ["ingest"]
+
+
+def test_an_operator_may_look_but_not_send_events() -> None:
+    assert allows("operator", "viewer")
+    assert not allows("operator", "ingest")
+
+
+def test_an_installation_keeps_its_name(engine: Engine) -> None:
+    with write(engine) as session:
+        first = ensure_instance(session)
+    with write(engine) as session:
+        assert ensure_instance(session) == first
+    assert len(first) == 32
