@@ -79,6 +79,8 @@ def ship(
     for path in paths:
         if not path.is_dir() and not path.is_file():
             raise ShipError(f"{path}: no such folder or regular file")
+        if not os.access(path, os.R_OK):
+            raise ShipError(f"{path}: may not be read; run as a user who may")
     stop = stop or threading.Event()
     transport = Transport(url, key, TIMEOUT_S)
     patience_s = math.inf if follow else PATIENCE_S

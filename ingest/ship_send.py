@@ -160,8 +160,8 @@ def _read_identity(answer: Answer) -> str | None:
         return None
     try:
         fields = json.loads(answer.body)
-        return f"{fields['instance_id']} {fields.get('source', '')}".strip()
-    except (ValueError, TypeError, KeyError, AttributeError):
+        return f"{fields['instance_id']} {fields['source']}"
+    except (ValueError, TypeError, KeyError):
         return None
 
 
