@@ -1,0 +1,81 @@
+"""The HTTP API: one FastAPI app over one installation's database and event log.
+
+All state is in SQL and in the log: any process of it can die, any other can answer. What a request
+may do is decided by its key's role, on every route under `/v1`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from control_api import (
+    checkpoints,
+    commands,
+    deadletters,
+    health,
+    metrics,
+    mixes,
+    page,
+    runs,
+    samples,
+    sessions,
+    slices,
+    stages,
+)
+from control_api.borders import BodyBound, SafeHeaders
+from control_api.lost_runs import LostRuns
+from ingest import problems, receive
+from ingest.database import open_engine, write
+from ingest.instance import ensure_instance
+from ingest.log import open_log
+from ingest.settings import Settings
+
+NOUNS = (
+    runs,
+    commands,
+    metrics,
+    checkpoints,
+    slices,
+    mixes,
+    sessions,
+    samples,
+    deadletters,
+    stages,
+    health,
+    page,
+)
+DESCRIPTION = (
+    "Keeps a deployed model learning from what people do with it. Send `Authorization: Bearer KEY` "
+    "with a key of `stovetop keys create`; `viewer` reads, `operator` reads and changes, `ingest` "
+    "sends events, `admin` does all. Times are seconds since 1970, UTC. Lists answer `{items, "
+    "total, next}`; pass `next` as `cursor` to go on."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The app of one installation, whose schema must be there (`stovetop db upgrade`)."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = open_engine(settings.resolved_database_url)
+        event_log = open_log(settings)
+        with write(engine) as session:
+            app.state.instance_id = ensure_instance(session)
+        app.state.engine, app.state.event_log = engine, event_log
+        with LostRuns(engine):
+            yield
+        event_log.close()
+        engine.dispose()
+
+    app = FastAPI(
+        title="Stovetop", version=health.VERSION, description=DESCRIPTION, lifespan=lifespan
+    )
+    app.state.settings = settings
+    app.add_middleware(BodyBound)
+    app.add_middleware(SafeHeaders)
+    problems.install(app)
+    app.include_router(receive.router)
+    for noun in NOUNS:
+        app.include_router(noun.router)
+    return app

@@ -1,0 +1,81 @@
+"""Checkpoints and evaluations over HTTP: what a run can go back to, and how good it was there."""
+
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field, Json
+from sqlalchemy import select
+
+from control_api.paging import Order, Page, PageQuery
+from control_api.request import Database, reading_router
+from control_api.runs import RunKey, find_run
+from ingest.database import read
+from ingest.openapi import problems
+from trainer import tables
+
+router = reading_router("checkpoints")
+
+
+class Checkpoint(BaseModel):
+    """A verified, restorable state of a run."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    checkpoint_id: str
+    run_id: str
+    branch: str
+    step: int
+    name: str
+    note: str
+    path: str = Field(description="relative to the runs folder")
+    digest: str = Field(description="blake3 of the manifest")
+    num_bytes: int
+    created_at: float
+
+
+class Evaluation(BaseModel):
+    """One suite judged on one checkpoint."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    evaluation_id: str
+    run_id: str
+    checkpoint_id: str
+    suite: str
+    command_id: str | None
+    state: str = Field(description="waiting, leased, done or failed")
+    attempts: int
+    result: Json[dict[str, Any]] | None = Field(validation_alias="result_json")
+    error: str | None
+    created_at: float
+    finished_at: float | None
+
+
+_CHECKPOINTS = Order(
+    tables.Checkpoint.created_at, tables.Checkpoint.checkpoint_id, newest_first=True
+)
+_EVALUATIONS = Order(
+    tables.Evaluation.created_at, tables.Evaluation.evaluation_id, newest_first=True
+)
+
+
+@router.get("/runs/{run}/checkpoints", responses=problems(404))
+def list_checkpoints(
+    engine: Database, run: RunKey, asked: Annotated[PageQuery, Query()]
+) -> Page[Checkpoint]:
+    """A run's checkpoints, newest first."""
+    with read(engine) as session:
+        run_id = find_run(session, run).run_id
+        query = select(tables.Checkpoint).where(tables.Checkpoint.run_id == run_id)
+        return _CHECKPOINTS.page(session, query, asked, Checkpoint.model_validate)
+
+
+@router.get("/runs/{run}/evaluations", responses=problems(404))
+def list_evaluations(
+    engine: Database, run: RunKey, asked: Annotated[PageQuery, Query()]
+) -> Page[Evaluation]:
+    """What held-out sessions said of a run's checkpoints, newest first."""
+    with read(engine) as session:
+        run_id = find_run(session, run).run_id
+        query = select(tables.Evaluation).where(tables.Evaluation.run_id == run_id)
+        return _EVALUATIONS.page(session, query, asked, Evaluation.model_validate)

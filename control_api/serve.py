@@ -1,0 +1,49 @@
+"""The API process: `python -m control_api.serve [--fd N]`.
+
+With `--fd` it serves on a socket that its supervisor listens on already, so that requests wait
+instead of being refused while it is started again; else it listens on the settings' own address.
+"""
+
+import argparse
+import socket
+
+import uvicorn
+
+from control_api.app import create_app
+from ingest.settings import Settings
+
+SHUTDOWN_S = 5
+BACKLOG = 512
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight get SHUTDOWN_S to end."""
+    parser = argparse.ArgumentParser(prog="python -m control_api.serve")
+    parser.add_argument("--fd", type=int, help="number of an inherited, listening socket")
+    inherited: int | None = parser.parse_args().fd
+    settings = Settings()
+    listener = (
+        listen(settings.host, settings.port)
+        if inherited is None
+        else socket.socket(fileno=inherited)
+    )
+    config = uvicorn.Config(
+        create_app(settings),
+        ws="none",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one. Raises OSError where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+if __name__ == "__main__":
+    main()
