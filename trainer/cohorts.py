@@ -25,7 +25,7 @@ def _no_numbers() -> IntArray:
     return np.empty(0, dtype=np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SliceChange:
     """Samples that join a slice, with owner, lane and adoption, and numbers that leave it.
 

@@ -47,7 +47,7 @@ class MixPosition:
     slices: Mapping[str, SlicePosition]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draw:
     """One step's samples, int64 in draw order, the mix's status after it, and how to undo it."""
 
@@ -176,6 +176,7 @@ class MixSampler:
             "shares": self._ledger.shares,
             "credits": dict(self._ledger.credits),
             "num_drawn": dict(self._num_drawn),
+            "starved": list(self._starved),
             "uses": self._packed_uses(),
             "slices": {name: part.state_dict() for name, part in sorted(self._slices.items())},
         }
@@ -198,4 +199,5 @@ class MixSampler:
             sampler._slice(name).load_state_dict(part)
         sampler._ledger.credits = dict(state["credits"])
         sampler._num_drawn = dict(state["num_drawn"])
+        sampler._starved = tuple(state["starved"])
         return sampler

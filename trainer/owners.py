@@ -35,7 +35,7 @@ def owner_limit(counts: IntArray, cap: float) -> int:
     return int(largest_first[0]) if first == 0 else max(1, int(limits[first]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Composition:
     """Who takes part in a lane's passes: indices into its members.
 

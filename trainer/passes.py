@@ -31,7 +31,7 @@ def _no_rows() -> IntArray:
     return np.empty(0, dtype=np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pass:
     """What a pass still had to draw when it was last composed, in order of place.
 
@@ -48,7 +48,7 @@ class Pass:
     is_dry: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LanePosition:
     """Where a lane stands: all that a draw changes in it."""
 
