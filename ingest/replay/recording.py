@@ -7,7 +7,6 @@ actions, in their order; the same actions and desktop give the same bytes. What 
 desktop or in a payload is a `ReplayError`, the episode's own; anything else is not its fault.
 """
 
-import dataclasses
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,7 +143,7 @@ def _described(event: EventRow, tick: _Tick, sample: NewSample, environment: str
         {
             "event_id": event.event_id,
             "timestamp": event.timestamp,
-            "action": dataclasses.asdict(tick.action),
+            "action": tick.action,
             "held": tick.held,
             "changes": sample.changes,
             "ticks_since_change": sample.ticks_since_change,
