@@ -59,6 +59,21 @@ class _Standing:
     members: Mapping[str, SliceChange]
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """These members are what the filter gives at the revision: no need to read them again."""
+
+    members: SliceChange
+    revision: int
+    filter: str
+
+    def is_of(self, members: SliceChange, revision: int, text: str) -> bool:
+        return self.members is members and (self.revision, self.filter) == (revision, text)
+
+
+_NOBODY = SliceChange()
+
+
 class Adopter:
     """Plans, records and replays one run's adoptions.
 
@@ -72,7 +87,8 @@ class Adopter:
         self._representation = representation
         self._environment = environment
         self._standing = _Standing(0, {})
-        self._looked: Mapping[str, tuple[int, str]] = {}  # revision and filter by slice
+        self._looks: dict[str, _Look] = {}
+        self._newest = 0  # the last number given here, which may not be in SQL yet
 
     def latest(self, slice_names: Iterable[str]) -> AdoptionPlan | None:
         """The plan to take over the newest revision; None where it changes none of the slices.
@@ -91,19 +107,18 @@ class Adopter:
         self, session: Session, slice_names: Iterable[str], revision: int
     ) -> AdoptionPlan | None:
         standing, number = self._standing, 1 + last_number(session, self._run_id)
-        changes, filters, unchanged = {}, {}, {}
+        changes, filters = {}, {}
         for name in slice_names:
             saved = session.get(Slice, name)
             text = saved.filter if saved else ""
-            if self._looked.get(name) == (revision, text):
+            known, look = standing.members.get(name, _NOBODY), self._looks.get(name)
+            if look and look.is_of(known, revision, text):
                 continue
-            known = standing.members.get(name, SliceChange())
             change = self._change(session, name, revision, number, known)
             if len(change):
                 changes[name], filters[name] = change, text
             else:
-                unchanged[name] = (revision, text)
-        self._looked = {**self._looked, **unchanged}
+                self._looks[name] = _Look(known, revision, text)
         if not changes:
             return None
         return AdoptionPlan(number, standing.number, revision, changes, filters)
@@ -130,7 +145,7 @@ class Adopter:
     def record(
         self, session: Session, plan: AdoptionPlan, branch: str, effective_step: int
     ) -> None:
-        """Write the plan down, before the stream takes it; once more changes nothing.
+        """Write the plan down, before the stream takes it; a second time does no harm.
 
         `effective_step` is the first step that sees it. Raises ValueError for a plan that does not
         build on the adoption that the run stands on.
@@ -156,6 +171,7 @@ class Adopter:
         for name, change in plan.changes.items():
             members[name] = fold([members.get(name, SliceChange()), change])
         self._standing = _Standing(plan.number, members)
+        self._newest = max(self._newest, plan.number)
         looked = {name: (plan.revision, text) for name, text in plan.filters.items()}
         self._looked = {**self._looked, **looked}
 
@@ -202,8 +218,26 @@ class Adopter:
         for name, change in read_changes(session, is_seen):
             histories.setdefault(name, []).append(change)
         members = {name: fold(history) for name, history in histories.items()}
-        self._standing, self._looked = _Standing(through, members), {}
+        self._standing = _Standing(through, members)
         return members
+
+
+def write_adoption(
+    session: Session, run_id: str, plan: AdoptionPlan, branch: str, effective_step: int
+) -> None:
+    """Write a plan's rows; once more changes nothing. For a journal that records behind the run."""
+    session.merge(
+        Adoption(
+            run_id=run_id,
+            number=plan.number,
+            branch=branch,
+            effective_step=effective_step,
+            revision=plan.revision,
+            adopted_at=time.time(),
+        )
+    )
+    for name, change in plan.changes.items():
+        session.merge(_row_of(run_id, plan.number, name, change))
 
 
 def policies(session: Session, slice_names: Iterable[str]) -> dict[str, SlicePolicy]:

@@ -28,7 +28,7 @@ def last_number(session: Session, run_id: str) -> int:
 def write_adoption(
     session: Session, adoption: Adoption, changes: Mapping[str, SliceChange]
 ) -> None:
-    """Record one adoption with its change of each slice; once more changes nothing."""
+    """Record one adoption with its change of each slice; a second time does no harm."""
     session.merge(adoption)
     for name, change in changes.items():
         row = AdoptionChange(
