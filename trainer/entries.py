@@ -28,6 +28,19 @@ class Entry(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """Several facts of which the database never holds only a part."""
+
+    is_urgent: ClassVar[bool] = True
+    entries: tuple[Entry, ...]
+
+    def write(self, session: Session, run_id: str) -> None:
+        """Write each, in order."""
+        for entry in self.entries:
+            entry.write(session, run_id)
+
+
+@dataclass(frozen=True, slots=True)
 class StepTaken:
     """An optimizer step: `samples` are the packed numbers, `metrics` by name."""
 

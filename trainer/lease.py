@@ -63,6 +63,11 @@ class Lease:
         fence = session.scalar(select(Run.fence).where(Run.run_id == self.run_id))
         if fence != self.fence:
             self.is_lost.set()
+        self.assert_not_lost()
+
+    def assert_not_lost(self) -> None:
+        """Raise LeaseLost if a take-over was seen already; asks nobody."""
+        if self.is_lost.is_set():
             raise LeaseLost(f"run {self.run_id} was taken over; this process writes nothing more")
 
     def _renew(self) -> None:

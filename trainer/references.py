@@ -11,7 +11,9 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from ingest.slices import SliceError, get_mix, shares_of
+from trainer.adopt import policies
 from trainer.commands import AnyCommand, MixChange, Rollback, Save, SetMix
+from trainer.slice_sampler import SlicePolicy
 from trainer.tables import Branch, Checkpoint, Command
 
 
@@ -26,11 +28,15 @@ class CommandRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MixVersion:
-    """One version of a mix: wanted shares by slice name, which sum to 1."""
+    """One version of a mix: shares by slice, which sum to 1, and the slices' own limits.
+
+    The limits are those of the moment at which the mix was taken over, and stay with it.
+    """
 
     name: str
     version: int
     shares: dict[str, float]
+    policies: dict[str, SlicePolicy]
 
 
 def find_mix(session: Session, change: MixChange, field: str = "name") -> MixVersion:
@@ -39,7 +45,8 @@ def find_mix(session: Session, change: MixChange, field: str = "name") -> MixVer
         mix = get_mix(session, change.name, change.version)
     except SliceError as error:
         raise CommandRefused(field, str(error)) from error
-    return MixVersion(mix.name, mix.version, shares_of(mix))
+    shares = shares_of(mix)
+    return MixVersion(mix.name, mix.version, shares, policies(session, shares))
 
 
 def mix_of(command: AnyCommand) -> MixChange | None:

@@ -14,13 +14,14 @@ from trainer.checkpoints import (
     write_checkpoint,
 )
 from trainer.references import MixVersion
+from trainer.slice_sampler import SlicePolicy
 
 POSITION = RunPosition(
     run_id="run",
     branch="main",
     step=5,
     lr=0.1,
-    mix=MixVersion("mix", 2, {"old": 1.0}),
+    mix=MixVersion("mix", 2, {"old": 1.0}, {"old": SlicePolicy(0.1, 3)}),
     adoption=3,
     command_number=7,
     hold_until=None,
