@@ -106,7 +106,8 @@ class Adopter:
     def _plan(
         self, session: Session, slice_names: Iterable[str], revision: int
     ) -> AdoptionPlan | None:
-        standing, number = self._standing, 1 + last_number(session, self._run_id)
+        standing = self._standing
+        number = 1 + max(last_number(session, self._run_id), self._newest)
         changes, filters = {}, {}
         for name in slice_names:
             saved = session.get(Slice, name)
@@ -172,8 +173,8 @@ class Adopter:
             members[name] = fold([members.get(name, SliceChange()), change])
         self._standing = _Standing(plan.number, members)
         self._newest = max(self._newest, plan.number)
-        looked = {name: (plan.revision, text) for name, text in plan.filters.items()}
-        self._looked = {**self._looked, **looked}
+        for name, text in plan.filters.items():
+            self._looks[name] = _Look(members[name], plan.revision, text)
 
     def _check(self, plan: AdoptionPlan) -> None:
         if plan.after != self._standing.number:
@@ -220,24 +221,6 @@ class Adopter:
         members = {name: fold(history) for name, history in histories.items()}
         self._standing = _Standing(through, members)
         return members
-
-
-def write_adoption(
-    session: Session, run_id: str, plan: AdoptionPlan, branch: str, effective_step: int
-) -> None:
-    """Write a plan's rows; once more changes nothing. For a journal that records behind the run."""
-    session.merge(
-        Adoption(
-            run_id=run_id,
-            number=plan.number,
-            branch=branch,
-            effective_step=effective_step,
-            revision=plan.revision,
-            adopted_at=time.time(),
-        )
-    )
-    for name, change in plan.changes.items():
-        session.merge(_row_of(run_id, plan.number, name, change))
 
 
 def policies(session: Session, slice_names: Iterable[str]) -> dict[str, SlicePolicy]:
