@@ -1,16 +1,15 @@
 """Adoptions: which samples a run sees, from which step on.
 
 The buffer's revisions and a run's recorded adoptions enter; what a newer revision adds to and takes
-from each slice leaves, as a plan that is recorded first and then given to the stream. Guaranteed:
-a plan made before another adoption or a rollback is refused, and a resumed run stands where its
-checkpoint did, from the rows alone (`adoptions` tells how branches share them).
+from each slice leaves, as a plan for the stream to take and the journal to record (`adoptions`).
+Guaranteed: a plan made before another adoption or a rollback is refused, and a resumed run stands where its
+checkpoint did, from the rows alone.
 
 The decision: a plan costs one read of each slice whose filter or revision is new, 2 s for a million
 members, so it is made beside the training, never at a boundary; taking it there costs 0.1 s for
 10,000 fresh samples.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -22,7 +21,7 @@ from ingest import slices
 from ingest.buffer import latest_revision
 from ingest.database import read
 from ingest.tables import Slice
-from trainer.adoptions import last_number, read_changes, seen_by, write_adoption
+from trainer.adoptions import last_number, read_changes, seen_by
 from trainer.cohorts import SliceChange, fold
 from trainer.slice_sampler import SlicePolicy
 from trainer.tables import Adoption
@@ -75,7 +74,7 @@ _NOBODY = SliceChange()
 
 
 class Adopter:
-    """Plans, records and replays one run's adoptions.
+    """Plans one run's adoptions and takes recorded ones again.
 
     `representation` and `environment` are what the run pins. `latest` and `at` may run in a thread
     of their own; the rest belongs to the thread that trains.
@@ -143,45 +142,23 @@ class Adopter:
             removed=known.added[~np.isin(known.added, members.numbers, assume_unique=True)],
         )
 
-    def record(
-        self, session: Session, plan: AdoptionPlan, branch: str, effective_step: int
-    ) -> None:
-        """Write the plan down, before the stream takes it; a second time does no harm.
-
-        `effective_step` is the first step that sees it. Raises ValueError for a plan that does not
-        build on the adoption that the run stands on.
-        """
-        self._check(plan)
-        adoption = Adoption(
-            run_id=self._run_id,
-            number=plan.number,
-            branch=branch,
-            effective_step=effective_step,
-            revision=plan.revision,
-            adopted_at=time.time(),
-        )
-        write_adoption(session, adoption, plan.changes)
-
     def advance(self, plan: AdoptionPlan) -> None:
-        """Stand on the plan, once it is recorded and the stream has it.
+        """Stand on a plan that the stream took; later ones build on it.
 
-        Raises ValueError as `record` does.
+        Raises ValueError for a plan that does not build on the adoption that the run stands on.
         """
-        self._check(plan)
-        members = dict(self._standing.members)
-        for name, change in plan.changes.items():
-            members[name] = fold([members.get(name, SliceChange()), change])
-        self._standing = _Standing(plan.number, members)
-        self._newest = max(self._newest, plan.number)
-        for name, text in plan.filters.items():
-            self._looks[name] = _Look(members[name], plan.revision, text)
-
-    def _check(self, plan: AdoptionPlan) -> None:
         if plan.after != self._standing.number:
             raise ValueError(
                 f"adoption {plan.number} builds on {plan.after}, the run stands on "
                 f"{self._standing.number}; plan it again"
             )
+        members = dict(self._standing.members)
+        for name, change in plan.changes.items():
+            members[name] = fold([members.get(name, _NOBODY), change])
+        self._standing = _Standing(plan.number, members)
+        self._newest = max(self._newest, plan.number)
+        for name, text in plan.filters.items():
+            self._looks[name] = _Look(members[name], plan.revision, text)
 
     def load(self, session: Session, number: int) -> AdoptionPlan:
         """A recorded adoption as a plan, to take it again where it was taken.
