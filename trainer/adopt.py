@@ -2,8 +2,8 @@
 
 The buffer's revisions and a run's recorded adoptions enter; what a newer revision adds to and takes
 from each slice leaves, as a plan for the stream to take and the journal to record (`adoptions`).
-Guaranteed: a plan made before another adoption or a rollback is refused, and a resumed run stands where its
-checkpoint did, from the rows alone.
+Guaranteed: a plan made before another adoption or a rollback is refused, and a resumed run stands
+where its checkpoint did, from the rows alone.
 
 The decision: a plan costs one read of each slice whose filter or revision is new, 2 s for a million
 members, so it is made beside the training, never at a boundary; taking it there costs 0.1 s for
