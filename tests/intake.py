@@ -1,6 +1,7 @@
 """One installation's way in, within the test's own process: endpoint, log, consumer, rows."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -8,7 +9,7 @@ from typing import TypeVar
 import orjson
 from fastapi.testclient import TestClient
 from httpx import Response
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 
 from ingest.consume import Consumer
 from ingest.database import read
@@ -73,6 +74,11 @@ class Intake:
             columns = [getattr(table, name) for name in order]
             return list(session.scalars(select(table).order_by(*columns)))
 
+    def num_events(self) -> int:
+        """How many events are stored by now."""
+        with read(self.engine) as session:
+            return session.scalar(select(func.count()).select_from(EventRow)) or 0
+
     def events(self) -> list[EventRow]:
         """All events in the order in which they were stored."""
         return self.rows(EventRow, "number")
@@ -100,3 +106,11 @@ def dirty_log(number: int) -> bytes:
 def clean_logs() -> Sequence[Path]:
     """The undamaged logs, oldest first."""
     return sorted((SAMPLES / "neuralos_logs").iterdir())
+
+
+def wait_until(is_so: Callable[[], bool], within_s: float = 20.0) -> None:
+    """Wait for a condition; fails when it does not come true in time."""
+    deadline = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.005)
