@@ -52,7 +52,7 @@ def pack(
 
 def record_bytes(latent_shape: tuple[int, ...] = LATENT_SHAPE) -> int:
     """Bytes that one record takes in its shard."""
-    return _record_type(latent_shape).itemsize
+    return record_type(latent_shape).itemsize
 
 
 def unpack(
@@ -62,7 +62,7 @@ def unpack(
 
     Raises CorruptShardError when the bytes are not whole records of this shape.
     """
-    record_type = _record_type(latent_shape)
+    record_type = record_type(latent_shape)
     if len(buffer) % record_type.itemsize:
         raise CorruptShardError(
             f"{len(buffer)} bytes are no whole records of {record_type.itemsize} bytes"
@@ -74,8 +74,11 @@ def unpack(
 
 
 @cache
-def _record_type(latent_shape: tuple[int, ...]) -> np.dtype[np.void]:
-    """One record as a structured type whose fields lie where the members' data do."""
+def record_type(latent_shape: tuple[int, ...]) -> np.dtype[np.void]:
+    """One record as a structured type whose fields (latent, action) lie where their data do.
+
+    A byte buffer of whole records viewed as this type is its arrays, in place and unchecked.
+    """
     latent, action = np.dtype(("<f4", latent_shape)), np.dtype(("<i2", (ACTION_WIDTH,)))
     latent_header = _header_bytes(latent)
     action_start = 2 * BLOCK + _padded(latent_header + latent.itemsize)
