@@ -62,12 +62,12 @@ def unpack(
 
     Raises CorruptShardError when the bytes are not whole records of this shape.
     """
-    record_type = record_type(latent_shape)
-    if len(buffer) % record_type.itemsize:
+    record = record_type(latent_shape)
+    if len(buffer) % record.itemsize:
         raise CorruptShardError(
-            f"{len(buffer)} bytes are no whole records of {record_type.itemsize} bytes"
+            f"{len(buffer)} bytes are no whole records of {record.itemsize} bytes"
         )
-    records = np.frombuffer(buffer, record_type)
+    records = np.frombuffer(buffer, record)
     if not (records["latent_header"] == _latent_header(latent_shape)).all():
         raise CorruptShardError(f"the bytes hold no records of latents {latent_shape}")
     return records["latent"], records["action"]
