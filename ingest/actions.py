@@ -51,9 +51,10 @@ class Action:
 
 
 def _number(value: object) -> float:
-    if not isinstance(value, int | float) or math.isnan(value):
+    if not isinstance(value, int | float):
         return 0.0
-    return float(min(max(value, -WILD), WILD))
+    number = float(min(max(value, -WILD), WILD))
+    return 0.0 if math.isnan(number) else number
 
 
 def _clamped(value: object, highest: int) -> float:
