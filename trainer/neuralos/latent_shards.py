@@ -2,7 +2,7 @@
 
 In: a frame shard, read with the stock webdataset library, and an encoder. Out: a published shard of
 records (`records.py`) and where in it each sample lies. Guaranteed: frames go through the encoder
-32 at a time, the last batch padded, so a frame's latent is the same bits whatever came with it.
+16 at a time, the last batch padded, so a frame's latent is the same bits whatever came with it.
 """
 
 import io
@@ -21,7 +21,7 @@ from ingest.shards import CorruptShardError, ShardWriter, Span, WrittenShard
 from trainer.neuralos.encoder import Encoder
 from trainer.neuralos.records import action_vector, pack
 
-BATCH_SIZE = 32
+BATCH_SIZE = 16
 
 
 class UnsuitableShardError(Exception):
