@@ -1,0 +1,167 @@
+"""Where the windows of adopted samples lie: shard, offset, position in the episode.
+
+Sample numbers enter once, when a run adopts them; their windows leave without SQL, a batch at a
+time. The table is replaced as a whole when it grows, so one thread may look up while another adds.
+The decision: all of it in memory, 28 bytes a sample, and reads of the database of 1,000 rows each,
+so that none takes longer than 20 ms.
+"""
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from ingest.buffer import sample_key
+from ingest.database import read
+from ingest.tables import Episode, Placement, Sample, Shard
+from trainer.permutation import IntArray
+
+ROWS_A_READ = 1_000
+
+_PLACE = np.dtype(
+    [("offset", "i8"), ("position", "i4"), ("shard", "i4"), ("episode", "i4")]
+)  # shard and episode are indices of the lists beside the table
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sample and the records before it: `num_records` in a row, the first at `offset`.
+
+    `starts_episode` says that the first is the episode's frame 0 with nothing unrecorded before.
+    """
+
+    number: int
+    shard_path: str
+    checksum: str
+    offset: int
+    num_records: int
+    starts_episode: bool
+    first_key: str
+    last_key: str
+
+
+@dataclass(frozen=True)
+class _Episode:
+    episode_id: str
+    version: int
+    num_unrecorded: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Sample numbers in order, and their places."""
+
+    numbers: IntArray
+    places: NDArray[np.void]
+
+
+class WindowPlaces:
+    """Places of windows of up to `length` records of `record_bytes` in one representation."""
+
+    def __init__(
+        self, engine: Engine, representation: str, *, length: int, record_bytes: int
+    ) -> None:
+        self._engine = engine
+        self._representation = representation
+        self._length = length
+        self._record_bytes = record_bytes
+        self._growing = threading.Lock()
+        self._table = _Table(np.empty(0, dtype=np.int64), np.empty(0, dtype=_PLACE))
+        self._shards: list[tuple[str, str]] = []  # path and checksum
+        self._shard_indices: dict[str, int] = {}
+        self._episodes: list[_Episode] = []
+        self._episode_indices: dict[_Episode, int] = {}
+
+    def add(self, numbers: IntArray) -> None:
+        """Look these samples up, those that are not known yet.
+
+        Raises ValueError naming a sample that has no place in the representation.
+        """
+        with self._growing:
+            self._load(np.setdiff1d(numbers, self._table.numbers))
+
+    def find(self, numbers: IntArray) -> list[Window]:
+        """The windows of samples, in their order. Raises ValueError as `add` does."""
+        table = self._table
+        at = np.minimum(np.searchsorted(table.numbers, numbers), table.numbers.size - 1)
+        if table.numbers.size == 0 or (table.numbers[at] != numbers).any():
+            self.add(numbers)
+            return self.find(numbers)
+        places = table.places[at].tolist()
+        return [self._window(n, *place) for n, place in zip(numbers.tolist(), places, strict=True)]
+
+    def find_again(self, number: int) -> Window:
+        """A sample's window from the database: its shard may have been replaced by another."""
+        with self._growing:
+            self._load(np.array([number]))
+        return self.find(np.array([number]))[0]
+
+    def _window(self, number: int, offset: int, position: int, shard: int, episode: int) -> Window:
+        its = self._episodes[episode]
+        num_records = min(self._length, position + 1)
+        first = position + 1 - num_records
+        # A lone frame has no frame before it, so it starts from padding wherever it is.
+        starts_episode = first == 0 and (its.num_unrecorded == 0 or num_records == 1)
+        path, checksum = self._shards[shard]
+        return Window(
+            number=number,
+            shard_path=path,
+            checksum=checksum,
+            offset=offset - (num_records - 1) * self._record_bytes,
+            num_records=num_records,
+            starts_episode=starts_episode,
+            first_key=sample_key(its.episode_id, its.version, first),
+            last_key=sample_key(its.episode_id, its.version, position),
+        )
+
+    def _load(self, numbers: IntArray) -> None:
+        if not numbers.size:
+            return
+        found: dict[int, tuple[int, int, int, int]] = {}
+        for start in range(0, numbers.size, ROWS_A_READ):
+            with read(self._engine) as session:
+                found |= self._read(session, numbers[start : start + ROWS_A_READ].tolist())
+        if missing := set(numbers.tolist()) - found.keys():
+            raise ValueError(f"sample {min(missing)} has no place in {self._representation}")
+        places = np.array([found[number] for number in numbers.tolist()], dtype=_PLACE)
+        kept = ~np.isin(self._table.numbers, numbers)
+        others, other_places = self._table.numbers[kept], self._table.places[kept]
+        at = np.searchsorted(others, numbers)
+        self._table = _Table(np.insert(others, at, numbers), np.insert(other_places, at, places))
+
+    def _read(self, session: Session, numbers: list[int]) -> dict[int, tuple[int, int, int, int]]:
+        rows = session.execute(
+            select(
+                Sample.number,
+                Placement.offset,
+                Sample.position,
+                Placement.shard_id,
+                Sample.episode_id,
+                Sample.episode_version,
+                Episode.num_unrecorded,
+            )
+            .join(Placement, Placement.sample_number == Sample.number)
+            .join(Episode, Episode.episode_id == Sample.episode_id)
+            .where(Sample.number.in_(numbers), Placement.representation == self._representation)
+        ).all()
+        self._learn_shards(session, {row.shard_id for row in rows})
+        return {
+            row[0]: (row[1], row[2], self._shard_indices[row[3]], self._episode(_Episode(*row[4:])))
+            for row in rows
+        }
+
+    def _learn_shards(self, session: Session, shard_ids: set[str]) -> None:
+        unknown = shard_ids - self._shard_indices.keys()
+        query = select(Shard.shard_id, Shard.path, Shard.checksum)
+        for shard_id, path, checksum in session.execute(query.where(Shard.shard_id.in_(unknown))):
+            self._shards.append((path, checksum))
+            self._shard_indices[shard_id] = len(self._shards) - 1
+
+    def _episode(self, episode: _Episode) -> int:
+        if episode not in self._episode_indices:
+            self._episodes.append(episode)
+            self._episode_indices[episode] = len(self._episodes) - 1
+        return self._episode_indices[episode]
