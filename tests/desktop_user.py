@@ -31,10 +31,13 @@ ACTIONS = st.builds(
 SPOTS = st.sampled_from(
     [HOME, TERMINAL, FIREFOX, BARE, (260.0, 192.0), (496.0, 228.0), (250.0, 74.0)]
 )
+_KEYS = {key: (key,) for key in ("a", "z", "enter")}
 AIMED = st.builds(
-    lambda at, act: Action(*at, left=act == "l", right=act == "r", keys_down=tuple(act[1:])),
+    lambda at, deed: Action(
+        at[0], at[1], left=deed == "left", right=deed == "right", keys_down=_KEYS.get(deed, ())
+    ),
     SPOTS,
-    st.sampled_from(["l", "l", "l", "r", "ka", "k", "kz"]),
+    st.sampled_from(["left", "left", "left", "right", "a", "z", "enter"]),
 )
 
 
@@ -55,7 +58,7 @@ class User:
 
     def click(self, at: tuple[float, float]) -> Step:
         self._at = at
-        return self.desktop.step(Action(*at, left=True))
+        return self.desktop.step(Action(at[0], at[1], left=True))
 
     def double_click(self, at: tuple[float, float]) -> Step:
         self.wait(6)
@@ -64,13 +67,14 @@ class User:
 
     def right_click(self, at: tuple[float, float]) -> Step:
         self._at = at
-        return self.desktop.step(Action(*at, right=True))
+        return self.desktop.step(Action(at[0], at[1], right=True))
 
     def click_create_folder(self) -> Step:
         return self.click((self._at[0] + 60, self._at[1] + 42))
 
     def press(self, *keys: str) -> Step:
-        return self.desktop.step(Action(*self._at, keys_down=keys, keys_up=keys))
+        x, y = self._at
+        return self.desktop.step(Action(x, y, keys_down=keys, keys_up=keys))
 
     def type(self, text: str) -> Step:
         step = self.move(self._at)
@@ -81,7 +85,7 @@ class User:
 
     def wheel(self, at: tuple[float, float], delta: float) -> Step:
         self._at = at
-        return self.desktop.step(Action(*at, wheel_y=delta))
+        return self.desktop.step(Action(at[0], at[1], wheel_y=delta))
 
     def create_folder(self, name: str) -> Step:
         self.right_click(BARE)
@@ -89,5 +93,7 @@ class User:
         self.type(name)
         return self.press("enter")
 
-    def counterfactual(self, at: tuple[float, float], **inputs: bool) -> Counterfactual | None:
-        return self.desktop.counterfactual(Action(*at, **inputs))
+    def counterfactual(
+        self, at: tuple[float, float], *, left: bool = False, right: bool = False
+    ) -> Counterfactual | None:
+        return self.desktop.counterfactual(Action(at[0], at[1], left, right))
