@@ -6,7 +6,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, Json
 from sqlalchemy import select
 
-from control_api.paging import Order, Page, PageQuery
+from control_api.paging import Order, Page, PageQuery, none_found
 from control_api.request import Database, reading_router
 from control_api.runs import RunKey, find_run
 from ingest.database import read
@@ -79,3 +79,13 @@ def list_evaluations(
         run_id = find_run(session, run).run_id
         query = select(tables.Evaluation).where(tables.Evaluation.run_id == run_id)
         return _EVALUATIONS.page(session, query, asked, Evaluation.model_validate)
+
+
+@router.get("/evaluations/{evaluation_id}", responses=problems(404))
+def get_evaluation(engine: Database, evaluation_id: str) -> Evaluation:
+    """One evaluation."""
+    with read(engine) as session:
+        row = session.get(tables.Evaluation, evaluation_id)
+        if row is None:
+            raise none_found("evaluation", evaluation_id)
+        return Evaluation.model_validate(row)

@@ -8,13 +8,14 @@ It follows no redirect, which could carry the key to somebody else.
 import http.client
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 TIMEOUT_S = 30.0
 POLL_S = 0.05
 SETTLED = ("applied", "rejected", "failed", "expired")
+EVALUATED = ("done", "failed")
 PAGE_LIMIT = 1000
 
 Answer = dict[str, Any]
@@ -71,11 +72,18 @@ class Remote:
 
     def settled(self, command_id: str, timeout_s: float) -> Answer:
         """The command once it is settled, or as it is after `timeout_s`."""
+        return self._once(f"/v1/commands/{command_id}", SETTLED, timeout_s)
+
+    def evaluated(self, evaluation_id: str, timeout_s: float) -> Answer:
+        """The evaluation once it is done or failed, or as it is after `timeout_s`."""
+        return self._once(f"/v1/evaluations/{evaluation_id}", EVALUATED, timeout_s)
+
+    def _once(self, path: str, states: Collection[str], timeout_s: float) -> Answer:
         deadline = time.monotonic() + timeout_s
         while True:
-            command = self.get(f"/v1/commands/{command_id}")
-            if command["state"] in SETTLED or time.monotonic() >= deadline:
-                return command
+            answer = self.get(path)
+            if answer["state"] in states or time.monotonic() >= deadline:
+                return answer
             time.sleep(POLL_S)
 
     def _ask(self, method: str, path: str, body: bytes | None) -> Answer:

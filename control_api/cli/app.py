@@ -1,0 +1,54 @@
+"""The list of commands, in the order in which somebody new needs them."""
+
+import typer
+
+from control_api.cli import curation, machine, run, shipping, simulating
+from control_api.cli.output import Commands
+
+MACHINE = "On the machine"
+DATA_IN = "Data in"
+RUN = "A run"
+CURATION = "What a run draws"
+
+app = typer.Typer(
+    name="stovetop",
+    cls=Commands,
+    help="Keeps a deployed model learning from what people do with it.",
+    epilog="Start here: stovetop demo. Or: stovetop up --data DIR, and follow what it says.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+keys = typer.Typer(name="keys", help="API keys.", no_args_is_help=True)
+database = typer.Typer(name="db", help="The database's schema.", no_args_is_help=True)
+slices = typer.Typer(name="slices", help="Named filters over the buffer.", no_args_is_help=True)
+mixes = typer.Typer(name="mixes", help="Shares over slices, versioned.", no_args_is_help=True)
+
+app.command("demo", rich_help_panel=MACHINE)(machine.demo)
+app.command("up", rich_help_panel=MACHINE)(machine.up)
+app.command("train", rich_help_panel=MACHINE)(machine.train)
+app.add_typer(keys, rich_help_panel=MACHINE)
+app.add_typer(database, rich_help_panel=MACHINE)
+keys.command("create")(machine.create_key)
+database.command("upgrade")(machine.upgrade_database)
+
+app.command("ship", rich_help_panel=DATA_IN)(shipping.ship)
+app.command("simulate", rich_help_panel=DATA_IN)(simulating.simulate)
+
+app.command("runs", rich_help_panel=RUN)(run.runs)
+app.command("lr", rich_help_panel=RUN)(run.asking(run.lr))
+app.command("mix", rich_help_panel=RUN)(run.asking(run.mix))
+app.command("pause", rich_help_panel=RUN)(run.asking(run.pause))
+app.command("resume", rich_help_panel=RUN)(run.asking(run.resume))
+app.command("stop", rich_help_panel=RUN)(run.asking(run.stop))
+app.command("save", rich_help_panel=RUN)(run.asking(run.save))
+app.command("rollback", rich_help_panel=RUN)(run.asking(run.rollback))
+app.command("evaluate", rich_help_panel=RUN)(run.asking(run.evaluate))
+
+app.add_typer(slices, rich_help_panel=CURATION)
+app.add_typer(mixes, rich_help_panel=CURATION)
+slices.command("set")(curation.set_slice)
+slices.command("list")(curation.list_slices)
+mixes.command("set")(curation.set_mix)
+mixes.command("list")(curation.list_mixes)

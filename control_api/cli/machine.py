@@ -1,0 +1,148 @@
+"""Commands on the machine itself: start an installation, train a run, make keys, upgrade, demo."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from control_api.cli.options import AsJson, Data, settings_of
+from control_api.cli.output import CommandFailed, answer, talk
+
+
+def up(
+    data: Data = None,
+    port: Annotated[int | None, typer.Option(help="Port of the server; 0: a free one.")] = None,
+    train: Annotated[str | None, typer.Option(help="A run to resume and keep going.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start everything on this machine and keep it running until Ctrl-C."""
+    from control_api.folder_lock import FolderHeld
+    from control_api.logs import log_to_stderr
+    from control_api.supervise import PortTaken, supervising
+
+    log_to_stderr()
+    settings = settings_of(data, port=port)
+    try:
+        with supervising(settings, run_name=train) as supervisor:
+            address = supervisor.address
+            value = {"url": address.url, "page": address.page, "data": str(settings.data)}
+            answer(value, as_json=as_json, text=_next_steps(address.url, address.page, data))
+            supervisor.run()
+    except (FolderHeld, PortTaken) as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _next_steps(url: str, page: str, data: Path | None) -> str:
+    where = f" --data {data}" if data else ""
+    return "\n".join(
+        [
+            f"Stovetop is up: {page}",
+            f"  describes itself   {url}/docs",
+            f"  a key to send with stovetop keys create{where} --role ingest",
+            f"  a key to control   stovetop keys create{where} --role operator",
+            f"  ship logs          stovetop ship PATH --url {url} --key KEY --follow",
+            "Ctrl-C ends it; nothing is lost.",
+        ]
+    )
+
+
+def create_key(
+    role: Annotated[str, typer.Option(help="ingest, player, viewer, operator or admin.")],
+    data: Data = None,
+    source: Annotated[
+        str | None, typer.Option(help="What its events belong to. [the role]", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key; it is shown this once."""
+    from ingest import keys
+    from ingest.database import open_engine, upgrade, write
+
+    settings = settings_of(data)
+    upgrade(settings)
+    engine = open_engine(settings.resolved_database_url)
+    try:
+        with write(engine) as session:
+            key = keys.create_key(session, role, source or role)  # type: ignore[arg-type]
+            caller = keys.authenticate(session, key)
+    except ValueError as error:
+        raise CommandFailed(str(error)) from error
+    finally:
+        engine.dispose()
+    assert caller is not None
+    value = {
+        "key": key,
+        "key_id": caller.key_id,
+        "role": caller.role,
+        "source": caller.source,
+    }
+    answer(value, as_json=as_json, text=key)
+    if not as_json:
+        talk(f"role {caller.role}, source {caller.source}; keep it, it can't be shown again")
+
+
+def upgrade_database(data: Data = None, as_json: AsJson = False) -> None:
+    """Bring the database to the newest schema."""
+    from ingest.database import upgrade
+
+    settings = settings_of(data)
+    upgrade(settings)
+    value = {"data": str(settings.data), "upgraded": True}
+    answer(value, as_json=as_json, text=f"the schema in {settings.data} is the newest")
+
+
+def train(
+    name: Annotated[str, typer.Option(help="The run; one that exists is resumed.")],
+    *,
+    data: Data = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Steps until it is done.")] = None,
+    mix: Annotated[str | None, typer.Option(help="Mix to draw from.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start or resume a run, here in this terminal; Ctrl-C saves and stops it."""
+    from control_api.bound import command_line
+
+    settings = settings_of(data)
+    options = {"--name": name, "--max-steps": max_steps, "--mix": mix, "--lr": lr}
+    arguments = [str(part) for item in options.items() if item[1] is not None for part in item]
+    exit_code = _attached(command_line("trainer.run", *arguments), settings.data)
+    value = {"name": name, "exit_code": exit_code}
+    if as_json:
+        typer.echo(json.dumps(value, separators=(",", ":")))
+    raise typer.Exit(min(exit_code, 1) if exit_code >= 0 else 1)
+
+
+def _attached(command: list[str], data: Path) -> int:
+    """Run a program in this terminal until it ends by itself; signals that end us are its to obey.
+
+    What it says goes to stderr, for stdout is data.
+    """
+    import os
+    import sys
+
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "STOVETOP_DATA": str(data.absolute())}
+    child = subprocess.Popen(command, env=environment, stdout=sys.stderr)
+    # Ctrl-C reaches the child by the terminal, too: it is the one to decide when it is done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    return child.wait()
+
+
+def demo(
+    data: Annotated[Path | None, typer.Option(help="A fresh folder. [a temporary one]")] = None,
+    port: Annotated[int, typer.Option(help="Port of the server; 0: a free one.")] = 7420,
+    check: Annotated[
+        bool, typer.Option("--check", help="Unattended; exit 0 only if every promise held.")
+    ] = False,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Where to write what was measured.")
+    ] = None,
+) -> None:
+    """Watch a small deployed model learn from its users: the whole line, on this machine."""
+    from control_api.demo import run_demo
+
+    raise typer.Exit(run_demo(data, port, check, json_path))
