@@ -22,7 +22,7 @@ from ingest.database import read, write
 from ingest.settings import Settings
 from ingest.tables import Episode, EventRow, SessionRow
 
-SESSIONS_PER_TRANSACTION = 20
+SESSIONS_PER_TRANSACTION = 10
 
 _EVENTS = EventRow.metadata.tables["events"]  # the ORM's bulk update takes three times as long
 _PLACE = (

@@ -27,7 +27,11 @@ def read_line(source: str, line: bytes) -> Event | Refusal:
         return _explain_unreadable(line)
     if not isinstance(fields, dict):
         return Refusal("invalid", "line: must be a JSON object")
-    return _read_fields(fields, _event_id(source, fields))
+    try:
+        event_id = _event_id(source, fields)
+    except orjson.JSONEncodeError:
+        return Refusal("invalid", "line: nested too deeply")
+    return _read_fields(fields, event_id)
 
 
 def _read_fields(fields: Mapping[str, object], event_id: str) -> Event | Refusal:

@@ -196,9 +196,12 @@ def _append(
     log: EventLog, source: str, events: Iterable[Event], unreadable: Iterable[Unreadable]
 ) -> None:
     parts: defaultdict[int, tuple[list[Event], list[Unreadable]]] = defaultdict(lambda: ([], []))
+    sessions: defaultdict[str, list[Event]] = defaultdict(list)
     for event in events:
-        partition = partition_of(session_key(source, event.session_id), log.num_partitions)
-        parts[partition][0].append(event)
+        sessions[event.session_id].append(event)
+    for session_id, own in sessions.items():
+        partition = partition_of(session_key(source, session_id), log.num_partitions)
+        parts[partition][0].extend(own)
     for item in unreadable:
         partition = partition_of(content_id(source, item.original), log.num_partitions)
         parts[partition][1].append(item)

@@ -124,6 +124,14 @@ def test_a_bottomless_line_is_refused() -> None:
     assert refusal(b"[" * 100_000).code == "torn"
 
 
+@pytest.mark.parametrize("depth", [20, 300, 900, 2_000])
+def test_a_deeply_nested_line_is_refused(depth: int) -> None:
+    text = line(inputs=INPUTS | {"mine": 1}).replace(
+        b":1}", b":" + b"[" * depth + b"]" * depth + b"}"
+    )
+    assert refusal(text).code in {"invalid", "torn"}
+
+
 @given(st.binary() | st.text().map(str.encode))
 def test_garbage_is_refused_in_words_that_can_be_sent(text: bytes) -> None:
     read = refusal(text)

@@ -11,7 +11,7 @@ from httpx import Response
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from ingest.database import write
 from ingest.keys import create_key
@@ -227,6 +227,20 @@ def test_503_with_retry_after_when_the_log_is_unavailable(
         assert int(answer.headers["Retry-After"]) >= 1
         other.close()
         assert intake.post(wire_event(0)).json()["accepted"] == 1
+
+
+def test_503_with_retry_after_when_the_database_does_not_answer(intake: Intake) -> None:
+    with write(intake.engine) as session:
+        session.execute(text("DROP TABLE api_keys"))
+    answer = intake.post(wire_event(0))
+    problem(answer, 503)
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize("depth", [300, 900, 2_000, 100_000])
+def test_a_bottomless_array_is_refused(intake: Intake, depth: int) -> None:
+    answer = post(intake, b"[" * depth + b"]" * depth, Content_Type="application/json")
+    assert answer.status_code in {400, 422}
 
 
 def test_a_route_that_does_not_exist_is_a_problem_too(intake: Intake) -> None:
