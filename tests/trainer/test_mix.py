@@ -36,7 +36,7 @@ def drawn(sampler: MixSampler, num_steps: int, step: int = 1) -> list[int]:
 # Shares
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     st.dictionaries(st.sampled_from("abcde"), st.floats(0.01, 1), min_size=1),
     st.integers(1, 40),
@@ -105,7 +105,7 @@ def test_a_mix_without_samples_says_so_and_draws_nothing() -> None:
 # Passes
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 30), st.integers(0, 2**32))
 def test_a_pass_repeats_and_misses_nothing(size: int, step: int, seed: int) -> None:
     sampler = sampler_over({"a": slice_change(range(size))}, seed=seed)
@@ -121,7 +121,7 @@ def test_passes_and_seeds_differ_in_their_order() -> None:
     assert first != drawn(other, 50)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 59), st.lists(st.integers(1, 20), min_size=1, max_size=5))
 def test_fresh_samples_are_drawn_once_in_the_running_pass(
     num_before: int, cohorts: list[int]
@@ -170,7 +170,7 @@ def test_a_sample_in_several_slices_counts_as_drawn_in_all() -> None:
     assert len(counts) >= 59  # the first draw of "a" comes before the pass of "b" begins
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.sets(st.integers(0, 40), min_size=1), min_size=1, max_size=4), st.integers(1, 40)
 )
@@ -313,6 +313,7 @@ def perform(story: Story, acts: list[tuple[str, object]]) -> list[int]:
     return numbers
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), POLICIES, ACTS, ACTS)
 def test_a_resumed_sampler_continues_exactly(
     seed: int, policy: SlicePolicy, before: list, after: list
@@ -325,6 +326,7 @@ def test_a_resumed_sampler_continues_exactly(
     assert resumed.sampler.status == story.sampler.status
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), POLICIES, ACTS, st.lists(st.integers(1, 20), max_size=5))
 def test_draws_that_were_taken_back_leave_no_trace(
     seed: int, policy: SlicePolicy, acts: list, steps: list[int]
