@@ -8,7 +8,6 @@ from functools import cache
 from importlib.metadata import version
 from typing import Annotated, Literal
 
-from alembic.script import ScriptDirectory
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy import Engine, text
@@ -90,6 +89,8 @@ def _database(engine: Engine) -> dict[str, str]:
 
 @cache
 def _newest_schema(url: str) -> str | None:
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  (0.4 s that no start has to pay)
+
     return ScriptDirectory.from_config(alembic_config(url)).get_current_head()
 
 

@@ -11,14 +11,8 @@ from importlib.resources import files
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
-from sqlalchemy import update
-from sqlalchemy.orm import Session
-
-from ingest.keys import create_key
-from ingest.tables import ApiKey
 
 PAGE = files("control_api").joinpath("page.html").read_text("utf-8")
-KEY_SOURCE = "page"
 
 router = APIRouter()
 
@@ -27,13 +21,6 @@ router = APIRouter()
 def get_page() -> HTMLResponse:
     """The page."""
     return HTMLResponse(PAGE, headers=_HEADERS)
-
-
-def new_page_key(session: Session, now: float) -> str:
-    """A key that can only read, for the printed address; the one before it is revoked."""
-    earlier = update(ApiKey).where(ApiKey.source == KEY_SOURCE, ApiKey.role == "viewer")
-    session.execute(earlier.where(ApiKey.revoked_at.is_(None)).values(revoked_at=now))
-    return create_key(session, "viewer", KEY_SOURCE)
 
 
 def _policy(page: str) -> str:

@@ -10,10 +10,10 @@ import socket
 import uvicorn
 
 from control_api.app import create_app
+from control_api.listener import listen
 from ingest.settings import Settings
 
 SHUTDOWN_S = 5
-BACKLOG = 512
 
 
 def main() -> None:
@@ -37,12 +37,6 @@ def main() -> None:
     )
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one. Raises OSError where the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ In: the settings, and a run to train when asked. Out: processes whose output goe
 Guaranteed: one supervisor a folder (flock); what dies is started again after 1 s, doubling to 30 s;
 children end with the supervisor, whatever ends it (PDEATHSIG), and every stage survives that, so a
 second `up` loses nothing. The server's socket is opened here and handed to the API: while that is
-started again, requests wait instead of being refused.
+started again, requests wait instead of being refused. The API comes first and alone, so that the
+page is there before torch is loaded.
 """
 
 import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,14 +20,16 @@ import structlog
 
 from control_api.child import Child, Program
 from control_api.folder_lock import hold_folder
-from control_api.page import new_page_key
-from control_api.serve import listen
+from control_api.listener import listen
+from control_api.page_key import new_page_key
+from control_api.remote import Remote, RemoteError
 from ingest.database import open_engine, upgrade, write
 from ingest.settings import Settings
 
 LOOK_EVERY_S = 0.1
 STOP_WAIT_S = 10.0
 PORT_WAIT_S = 3.0
+ANSWER_WAIT_S = 0.5
 
 log = structlog.get_logger()
 
@@ -51,17 +54,33 @@ class Supervisor:
         self._children = children
         self._is_stopping = False
 
-    def run(self) -> None:
-        """Keep the processes running until SIGTERM, SIGINT or SIGHUP, then end them."""
+    def run(self, announce: Callable[[], None]) -> None:
+        """Keep the processes running until SIGTERM, SIGINT or SIGHUP, then end them.
+
+        `announce` is called once the server answers.
+        """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stop)
         try:
-            while not self._is_stopping:
-                for child in self._children:
-                    child.look(time.monotonic())
-                time.sleep(LOOK_EVERY_S)
+            self._keep(self._children[:1], until=self._server_answers)
+            if not self._is_stopping:
+                announce()
+            self._keep(self._children, until=lambda: False)
         finally:
             self._end_all()
+
+    def _keep(self, children: Sequence[Child], until: Callable[[], bool]) -> None:
+        while not (self._is_stopping or until()):
+            for child in children:
+                child.look(time.monotonic())
+            time.sleep(LOOK_EVERY_S)
+
+    def _server_answers(self) -> bool:
+        try:
+            Remote(self.address.url, key="", timeout_s=ANSWER_WAIT_S).get("/livez")
+        except RemoteError:
+            return False
+        return True
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._is_stopping = True
@@ -88,7 +107,11 @@ def supervising(settings: Settings, *, run_name: str | None) -> Iterator[Supervi
         address = Address(url, f"{url}/#key={_page_key(settings)}")
         logs = settings.data / "logs"
         logs.mkdir(exist_ok=True)
-        environment = {**os.environ, "STOVETOP_DATA": str(settings.data.absolute())}
+        environment = {
+            "OMP_NUM_THREADS": "1",
+            **os.environ,
+            "STOVETOP_DATA": str(settings.data.absolute()),
+        }
         yield Supervisor(
             [
                 Child(program, logs / f"{program.name}.log", environment)

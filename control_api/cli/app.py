@@ -10,6 +10,9 @@ DATA_IN = "Data in"
 RUN = "A run"
 CURATION = "What a run draws"
 
+# A filter may begin with a minus: "-task:open_browser" is no option.
+FILTER_ARGUMENT = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
 app = typer.Typer(
     name="stovetop",
     cls=Commands,
@@ -48,7 +51,7 @@ app.command("evaluate", rich_help_panel=RUN)(run.asking(run.evaluate))
 
 app.add_typer(slices, rich_help_panel=CURATION)
 app.add_typer(mixes, rich_help_panel=CURATION)
-slices.command("set")(curation.set_slice)
+slices.command("set", context_settings=FILTER_ARGUMENT)(curation.set_slice)
 slices.command("list")(curation.list_slices)
 mixes.command("set")(curation.set_mix)
 mixes.command("list")(curation.list_mixes)

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -29,8 +30,8 @@ def up(
         with supervising(settings, run_name=train) as supervisor:
             address = supervisor.address
             value = {"url": address.url, "page": address.page, "data": str(settings.data)}
-            answer(value, as_json=as_json, text=_next_steps(address.url, address.page, data))
-            supervisor.run()
+            text = _next_steps(address.url, address.page, data)
+            supervisor.run(partial(answer, value, as_json=as_json, text=text))
     except (FolderHeld, PortTaken) as error:
         raise CommandFailed(str(error)) from error
 
