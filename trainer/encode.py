@@ -45,7 +45,9 @@ class EncodeWorker:
     """Encodes what has no latent of `encoder` yet."""
 
     def __init__(self, engine: Engine, shards_path: Path, encoder: Encoder) -> None:
-        self.representation = f"latent:{encoder.hash}"
+        encoder_hash = encoder.hash
+        self.representation = f"latent:{encoder_hash}"
+        self._folder = f"latents/{encoder_hash}"
         self._engine = engine
         self._shards_path = shards_path
         self._encoder = encoder
@@ -86,7 +88,9 @@ class EncodeWorker:
         try:
             if not self._is_readable(shard, path):
                 return
-            written, spans = write_latents(read_frames(path), self._encoder, self._shards_path)
+            written, spans = write_latents(
+                read_frames(path), self._encoder, self._shards_path, self._folder
+            )
             self._place(shard.shard_id, written, spans)
         except CorruptShardError as error:
             self._quarantine(shard.shard_id, str(error))

@@ -1,8 +1,14 @@
 """What `trainer.encode` promises."""
 
 import io
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -299,3 +305,47 @@ def test_a_stopped_worker_returns(engine: Engine, settings: Settings, worker: En
     worker.run(stop)
     assert worker.encode_some(stop)
     assert places(engine, worker.representation) == []
+
+
+def start_worker_process(settings: Settings, encoder: Path) -> subprocess.Popen[bytes]:
+    places = {"STOVETOP_DATA": str(settings.data), "STOVETOP_ENCODER": str(encoder)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer.encode"],
+        env=os.environ | places,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def test_killing_the_worker_neither_loses_nor_doubles_a_latent(
+    engine: Engine, settings: Settings, encoder: Encoder, tmp_path: Path
+) -> None:
+    encoder.round_weights()
+    encoder.save(tmp_path / "encoder")
+    representation = f"latent:{encoder.hash}"
+    for _ in range(8):
+        replay(engine, settings, 40)
+
+    def num_placed() -> int:
+        is_latent = Placement.representation == representation
+        with read(engine) as session:
+            return session.scalar(select(func.count()).where(is_latent)) or 0
+
+    def wait_until_placed(num_samples: int) -> None:
+        deadline = time.monotonic() + 120
+        while num_placed() < num_samples:
+            assert time.monotonic() < deadline, "not encoded in time"
+            time.sleep(0.05)
+
+    first = start_worker_process(settings, tmp_path / "encoder")
+    wait_until_placed(1)
+    first.kill()
+    first.wait()
+    second = start_worker_process(settings, tmp_path / "encoder")
+    wait_until_placed(8 * 40)
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(60) == 0
+
+    assert len(places(engine, representation)) == 8 * 40
+    latents, _ = records_of(engine, settings, representation)
+    wanted = encoder.encode(frames_of(engine, settings))
+    np.testing.assert_allclose(latents, wanted, atol=1e-5)

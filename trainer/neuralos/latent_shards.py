@@ -52,14 +52,14 @@ def read_frames(path: Path) -> Iterator[Frame]:
 
 
 def write_latents(
-    frames: Iterable[Frame], encoder: Encoder, shards_path: Path
+    frames: Iterable[Frame], encoder: Encoder, shards_path: Path, folder: str
 ) -> tuple[WrittenShard, dict[str, Span]]:
-    """Encode frames into a published latent shard; returns it and each sample's span by key.
+    """Encode frames into a shard published in `folder`; returns it and each sample's span by key.
 
     Raises UnsuitableShardError when a frame's size is not the encoder's.
     """
     spans: dict[str, Span] = {}
-    with ShardWriter(shards_path, f"latents/{encoder.hash}") as writer:
+    with ShardWriter(shards_path, folder) as writer:
         for batch in _batches(frames):
             for frame, latent in zip(batch, _encode(batch, encoder), strict=True):
                 spans[frame.key] = writer.add(pack(frame.key, latent, frame.action))
