@@ -58,6 +58,7 @@ class RunPosition(BaseModel):
     mix: MixVersion
     adoption: int
     command_number: int
+    is_paused: bool
     hold_until: int | None
     stream: dict[str, object]
 

@@ -14,8 +14,10 @@ from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
 from trainer import command_queue
+from trainer.adoptions import write_adoption
+from trainer.cohorts import SliceChange
 from trainer.command_queue import Settlement
-from trainer.tables import Branch, Checkpoint, Evaluation, Run
+from trainer.tables import Adoption, Branch, Checkpoint, Evaluation, Run
 
 
 class Entry(Protocol):
@@ -91,6 +93,18 @@ class RunMoved:
             mix_name=self.mix_name,
             mix_version=self.mix_version,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A process has taken the run over and puts it together."""
+
+    is_urgent: ClassVar[bool] = True
+    at: float
+
+    def write(self, session: Session, run_id: str) -> None:
+        """Update the run's row."""
+        _update_run(session, run_id, self.at, state="starting", error=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +203,48 @@ class BranchOpened:
                 from_adoption=self.from_adoption,
                 created_at=self.at,
             )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionTaken:
+    """A revision of the buffer was taken over."""
+
+    is_urgent: ClassVar[bool] = False
+    number: int
+    branch: str
+    effective_step: int
+    revision: int
+    changes: Mapping[str, SliceChange]
+    at: float
+
+    def write(self, session: Session, run_id: str) -> None:
+        """Write the adoption and what it did to each slice."""
+        adoption = Adoption(
+            run_id=run_id,
+            number=self.number,
+            branch=self.branch,
+            effective_step=self.effective_step,
+            revision=self.revision,
+            adopted_at=self.at,
+        )
+        write_adoption(session, adoption, self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionFollowed:
+    """A branch that holds its parent's data has taken one of the parent's later adoptions."""
+
+    is_urgent: ClassVar[bool] = False
+    branch: str
+    number: int
+
+    def write(self, session: Session, run_id: str) -> None:
+        """Let the branch leave its parent's line after this adoption."""
+        session.execute(
+            update(Branch)
+            .where(Branch.run_id == run_id, Branch.name == self.branch)
+            .values(from_adoption=self.number)
         )
 
 

@@ -6,7 +6,7 @@ ahead, so that a new mix would come a batch late); the learning rate lives in a 
 callback hands every boundary over. No line of the loop is copied.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from torch import Tensor, nn
@@ -16,11 +16,9 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
+from trainer.family import Tensors
 from trainer.observed import ObservedStep
-from trainer.permutation import IntArray
 from trainer.schedule import LiveSchedule
-
-Tensors = Mapping[str, Tensor]
 
 
 class Interaction(Protocol):
@@ -28,11 +26,11 @@ class Interaction(Protocol):
 
     observed: ObservedStep
 
-    def next_batch(self) -> tuple[IntArray, Tensors] | None:
-        """The next micro-batch with its sample numbers; None once the run ends."""
-
     def before_first_step(self, trainer: Trainer) -> None:
         """The boundary before the first step, with optimizer and scheduler in place."""
+
+    def next_step(self, trainer: Trainer) -> list[Tensors]:
+        """The next step's micro-batches; none once the run ends."""
 
     def after_step(self, trainer: Trainer) -> None:
         """The boundary after a step."""
@@ -59,7 +57,7 @@ class InteractiveTrainer(_Base):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Our stream as the loop's loader."""
-        return cast("DataLoader[Any]", _Batches(self.interaction))
+        return cast("DataLoader[Any]", _Batches(self))
 
     @override
     def create_scheduler(
@@ -103,14 +101,12 @@ def live_schedule(trainer: Trainer) -> LiveSchedule:
 class _Batches:
     """The loop's loader: without a length, at its end when the run is."""
 
-    def __init__(self, interaction: Interaction) -> None:
-        self._interaction = interaction
+    def __init__(self, trainer: InteractiveTrainer) -> None:
+        self._trainer = trainer
 
     def __iter__(self) -> Iterator[Tensors]:
-        while (batch := self._interaction.next_batch()) is not None:
-            numbers, tensors = batch
-            self._interaction.observed.take_batch(numbers)
-            yield tensors
+        while batches := self._trainer.interaction.next_step(self._trainer):
+            yield from batches
 
 
 class _Boundaries(TrainerCallback):

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 LIVE_STATES = ("starting", "running", "paused", "stopping")
 CLOSE_TIMEOUT_S = 1.0
+GRACE_S = 30.0
 
 
 class RunHeld(RuntimeError):
@@ -109,10 +110,15 @@ def _lives(run: Run, now: float) -> bool:
     return not has_died(run.holder)
 
 
+def _is_lost(run: Run, now: float) -> bool:
+    """Whether a live run has no holder; a new one gets a moment to find its first."""
+    return not _lives(run, now) and (run.holder is not None or run.updated_at < now - GRACE_S)
+
+
 def mark_lost(session: Session, now: float) -> list[str]:
     """Call runs `lost` whose holder has died; whoever restarts such a run takes it over."""
     live = select(Run).where(Run.state.in_(LIVE_STATES))
-    lost = [run for run in session.scalars(live) if run.holder and not _lives(run, now)]
+    lost = [run for run in session.scalars(live) if _is_lost(run, now)]
     for run in lost:
         run.state = "lost"
         run.updated_at = now

@@ -24,6 +24,7 @@ POSITION = RunPosition(
     mix=MixVersion("mix", 2, {"old": 1.0}, {"old": SlicePolicy(0.1, 3)}),
     adoption=3,
     command_number=7,
+    is_paused=False,
     hold_until=None,
     stream={"seed": 1},
 )

@@ -1,0 +1,50 @@
+"""Fixtures of the trainer's tests."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine
+
+from ingest.database import write
+from ingest.settings import Settings
+from tests.factories import make_samples
+from tests.trainer.runs import make_mix
+from tests.trainer.tiny import REPRESENTATION, TinyFamily
+from trainer.run_rows import RunOptions, find_or_make_run
+from trainer.training import Workplace, train
+
+
+@pytest.fixture
+def family() -> TinyFamily:
+    return TinyFamily()
+
+
+@pytest.fixture
+def place(engine: Engine, settings: Settings) -> Workplace:
+    """Where runs are trained; a mix of `old` and one of `fresh`, 40 samples each."""
+    with write(engine) as session:
+        for task in ("old", "fresh"):
+            for _ in range(4):
+                make_samples(
+                    session,
+                    changes=[()] * 10,
+                    tasks=(task,),
+                    representations=(REPRESENTATION,),
+                )
+        make_mix(session, "mix", old=1.0)
+        make_mix(session, "fresh", fresh=1.0)
+    return Workplace(engine, settings, threading.Event())
+
+
+@pytest.fixture
+def training(place: Workplace, family: TinyFamily) -> Callable[..., str]:
+    """Trains (or resumes) the run called `run`; gives the state in which it ended."""
+
+    def train_run(max_steps: int = 10, **options: object) -> str:
+        asked = RunOptions.model_validate({"max_steps": max_steps, "mix": "mix", **options})
+        run = find_or_make_run(place.engine, "run", asked, family)
+        with family.witness.watching():
+            return train(place, run, family)
+
+    return train_run

@@ -1,0 +1,61 @@
+"""From a received command to its settlement: applied, rejected, or failed.
+
+In: a command, the run, its trainer, between two steps. Out: the settlement and every fact that goes
+with it, in one entry, so that the database never holds half of a command. Guaranteed: whatever goes
+wrong with a command is that command's end and not the run's, unless a checkpoint was restored half
+way or the run was taken over.
+"""
+
+import time
+from typing import Literal
+
+import structlog
+from transformers import Trainer
+
+from trainer.apply import apply
+from trainer.command_queue import Settlement
+from trainer.entries import CommandSettled, Entry, Together
+from trainer.inbox import Received
+from trainer.lease import LeaseLost
+from trainer.live import LiveRun, RestoreFailed
+from trainer.references import CommandRefused
+
+log = structlog.get_logger()
+
+
+def carry_out(received: Received, run: LiveRun, trainer: Trainer) -> Together:
+    """Apply a command; the answer is to be journalled."""
+    settlement, entries = _settle(received, run, trainer)
+    run.command_number = received.number
+    log.info("command_settled", command_id=received.command_id, state=settlement.state)
+    return Together((*entries, CommandSettled(settlement), run.moved(trainer)))
+
+
+def _settle(
+    received: Received, run: LiveRun, trainer: Trainer
+) -> tuple[Settlement, tuple[Entry, ...]]:
+    try:
+        effect = apply(received, run, trainer)
+    except (LeaseLost, RestoreFailed):
+        raise
+    except CommandRefused as error:
+        return _unapplied(received, run, "rejected", error), ()
+    except Exception as error:
+        log.exception("command_failed", command_id=received.command_id)
+        return _unapplied(received, run, "failed", error), ()
+    settlement = Settlement(
+        command_id=received.command_id,
+        state="applied",
+        at=time.time(),
+        branch=run.branch,
+        effective_step=trainer.state.global_step + 1,
+        before=dict(effect.before),
+        after=dict(effect.after),
+    )
+    return settlement, effect.entries
+
+
+def _unapplied(
+    received: Received, run: LiveRun, state: Literal["rejected", "failed"], error: Exception
+) -> Settlement:
+    return Settlement(received.command_id, state, time.time(), run.branch, error=str(error))
