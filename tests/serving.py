@@ -4,7 +4,6 @@
 to know about it: a key, the events that its log holds, and their rows once consumed.
 """
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import uvicorn
 from fastapi import Depends, FastAPI
 from sqlalchemy import Engine
 
+from control_api.listener import listen
 from ingest import problems, receive
 from ingest.access import require
 from ingest.database import write
@@ -31,7 +31,7 @@ SOURCE = "demo"
 @contextmanager
 def serving(app: FastAPI, port: int = 0) -> Iterator[str]:
     """The app's address while it runs; requests wait in the listener until it does."""
-    listener = socket.create_server(("127.0.0.1", port))
+    listener = listen("127.0.0.1", port)
     config = uvicorn.Config(app, ws="none", log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],))
