@@ -22,7 +22,14 @@ from trainer.cohorts import BoolArray, SliceChange, pack_flags, unpack_flags
 from trainer.history import History
 from trainer.members import Members
 from trainer.owners import Composition, admit, compose
-from trainer.permutation import FloatArray, IntArray, order_by, permutation_key, places
+from trainer.permutation import (
+    FloatArray,
+    IntArray,
+    has_ties,
+    order_by,
+    permutation_key,
+    places,
+)
 
 _CHUNK = 4096  # rows looked at together where many in a row are done through another slice
 
@@ -177,6 +184,8 @@ class Lane:
 
     def adopt(self, number: int, change: SliceChange) -> None:
         """Let a cohort in and take the removed ones out, of the members and of the pass."""
+        if not len(change):
+            return
         left = self._left()
         rows, at = self._pass.rows[left], self._pass.places[left]
         if change.removed.size:
@@ -209,10 +218,13 @@ class Lane:
         fresh = np.flatnonzero(joins)[admit(owners, joins, turn_places, self.cap)]
         fresh_at = self._cohort_places(fresh, np.full(fresh.size, self._frontier))
         order = order_by(fresh_at, self._members.numbers[fresh])
-        rows = np.concatenate([rows, self._members.rows[fresh[order]]])
-        at = np.concatenate([at, fresh_at[order]])
-        merged = order_by(at, self._history.numbers[rows], kind="stable")
-        return rows[merged], at[merged]
+        between = np.searchsorted(at, fresh_at[order])
+        rows = np.insert(rows, between, self._members.rows[fresh[order]])
+        at = np.insert(at, between, fresh_at[order])
+        if has_ties(at):
+            order = order_by(at, self._history.numbers[rows])
+            rows, at = rows[order], at[order]
+        return rows, at
 
     def _cohort_places(self, members: IntArray, frontiers: FloatArray) -> FloatArray:
         key = permutation_key(*self._key, self._pass.index)

@@ -6,8 +6,6 @@ splittable pseudorandom number generators", OOPSLA 2014, section 4.2): 5 ms for 
 where keeping each pass's permutation would cost a checkpoint 4 MB a million.
 """
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,15 +37,14 @@ def places(key: int, numbers: IntArray) -> FloatArray:
     return ((state >> np.uint64(11)) + np.uint64(1)).astype(np.float64) * _PLACES
 
 
-def order_by(
-    keys: FloatArray, numbers: IntArray, kind: Literal["quicksort", "stable"] = "quicksort"
-) -> IntArray:
-    """Indices that sort by key; equal keys by sample number, so that the order is one only.
-
-    "stable" is the faster kind for a few sorted runs one after another, "quicksort" elsewhere.
-    """
-    order = np.argsort(keys, kind=kind)
-    ordered = keys[order]
-    if (ordered[1:] == ordered[:-1]).any():
+def order_by(keys: FloatArray, numbers: IntArray) -> IntArray:
+    """Indices that sort by key; equal keys by sample number, so that the order is one only."""
+    order = np.argsort(keys)
+    if has_ties(keys[order]):
         order = np.lexsort((numbers, keys))
     return order.astype(np.int64, copy=False)
+
+
+def has_ties(ordered: FloatArray) -> bool:
+    """Whether any two neighbours are equal."""
+    return bool((ordered[1:] == ordered[:-1]).any())
