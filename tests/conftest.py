@@ -4,11 +4,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import Engine
 
 from ingest.database import open_engine, upgrade
 from ingest.settings import Settings
+
+# How long an example takes is the machine's load, not a property of ours.
+hypothesis.settings.register_profile("stovetop", deadline=None)
+hypothesis.settings.load_profile("stovetop")
 
 
 @pytest.fixture(scope="session")

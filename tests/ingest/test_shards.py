@@ -60,9 +60,7 @@ def test_splitting_undoes_writing_for_any_bytes(
     ] == samples
 
 
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning"
-)  # it leaves its file open
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # it leaves its file open
 def test_the_stock_webdataset_library_reads_a_shard(tmp_path: Path) -> None:
     shard, _ = write_shard(tmp_path)
     read = list(webdataset.WebDataset(str(tmp_path / shard.path), shardshuffle=False))

@@ -127,7 +127,7 @@ def test_a_bad_share_is_named(engine: Engine, shares: dict[str, float], fault: s
     assert raised.value.field == fault
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 @given(
     changes=st.lists(
         st.tuples(st.sampled_from(["train", "eval"]), st.sampled_from(["", "retire", "encode"])),
