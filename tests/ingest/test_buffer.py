@@ -113,15 +113,15 @@ def test_an_ordinary_episode_goes_in_within_the_lock_budget(engine: Engine) -> N
         episode.environment = "drawn/1"
     samples = [NewSample(i, 1 + i, 1.0 * i, (), None, is_auto=False) for i in range(200)]
     held = []
-    for _ in range(3):  # the fastest of three: the machine may be busy
+    for _ in range(3):  # CPU time, the best of three: the machine may be busy
         with write(engine) as session:
-            started = time.perf_counter()
+            started = time.process_time()
             revision = new_revision(session, "replayed", added=200, retired=0, now=1.0)
             numbers = add_samples(session, episode, samples, revision)
             place_samples(session, numbers, "frame", revision, now=1.0)
-            held.append(time.perf_counter() - started)
+            held.append(time.process_time() - started)
             session.rollback()
-    assert min(held) < 0.05
+    assert min(held) < 0.02
 
 
 def test_words_are_kept_with_spaces_around_each() -> None:
