@@ -1,5 +1,6 @@
 """Checkpoints and evaluations over HTTP: what a run can go back to, and how good it was there."""
 
+import time
 from typing import Annotated, Any
 
 from fastapi import Query
@@ -7,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, Json
 from sqlalchemy import select
 
 from control_api.paging import Order, Page, PageQuery, none_found
-from control_api.request import Database, reading_router
+from control_api.request import Database, Operator, reading_router
 from control_api.runs import RunKey, find_run
-from ingest.database import read
+from ingest.database import read, write
+from ingest.ids import content_id
 from ingest.openapi import problems
 from trainer import tables
+from trainer.commands import Label
 
 router = reading_router("checkpoints")
 
@@ -51,6 +54,14 @@ class Evaluation(BaseModel):
     finished_at: float | None
 
 
+class NewEvaluation(BaseModel):
+    """Which suite shall judge a checkpoint."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    suite: Label = Field(examples=["fresh"])
+
+
 _CHECKPOINTS = Order(
     tables.Checkpoint.created_at, tables.Checkpoint.checkpoint_id, newest_first=True
 )
@@ -88,4 +99,33 @@ def get_evaluation(engine: Database, evaluation_id: str) -> Evaluation:
         row = session.get(tables.Evaluation, evaluation_id)
         if row is None:
             raise none_found("evaluation", evaluation_id)
+        return Evaluation.model_validate(row)
+
+
+@router.post("/checkpoints/{checkpoint_id}/evaluations", status_code=201, responses=problems(404))
+def ask_for_evaluation(
+    engine: Database, _caller: Operator, checkpoint_id: str, new: NewEvaluation
+) -> Evaluation:
+    """Let held-out sessions judge a checkpoint of any run, ended ones included.
+
+    Asked twice, the same evaluation answers.
+    """
+    evaluation_id = content_id(checkpoint_id, new.suite)
+    with write(engine) as session:
+        checkpoint = session.get(tables.Checkpoint, checkpoint_id)
+        if checkpoint is None:
+            raise none_found("checkpoint", checkpoint_id)
+        row = session.get(tables.Evaluation, evaluation_id)
+        if row is None:
+            row = tables.Evaluation(
+                evaluation_id=evaluation_id,
+                run_id=checkpoint.run_id,
+                checkpoint_id=checkpoint_id,
+                suite=new.suite,
+                state="waiting",
+                attempts=0,
+                created_at=time.time(),
+            )
+            session.add(row)
+            session.flush()
         return Evaluation.model_validate(row)
