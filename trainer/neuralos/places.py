@@ -43,13 +43,6 @@ class Window:
     last_key: str
 
 
-@dataclass(frozen=True)
-class _Episode:
-    episode_id: str
-    version: int
-    num_unrecorded: int
-
-
 @dataclass(frozen=True, eq=False)
 class _Table:
     """Sample numbers in order, and their places."""
@@ -72,8 +65,8 @@ class WindowPlaces:
         self._table = _Table(np.empty(0, dtype=np.int64), np.empty(0, dtype=_PLACE))
         self._shards: list[tuple[str, str]] = []  # path and checksum
         self._shard_indices: dict[str, int] = {}
-        self._episodes: list[_Episode] = []
-        self._episode_indices: dict[_Episode, int] = {}
+        self._episodes: list[tuple[str, int, int]] = []  # id, version, unrecorded actions
+        self._episode_indices: dict[tuple[str, int, int], int] = {}
 
     def add(self, numbers: IntArray) -> None:
         """Look these samples up, those that are not known yet.
@@ -100,11 +93,11 @@ class WindowPlaces:
         return self.find(np.array([number]))[0]
 
     def _window(self, number: int, offset: int, position: int, shard: int, episode: int) -> Window:
-        its = self._episodes[episode]
+        episode_id, version, num_unrecorded = self._episodes[episode]
         num_records = min(self._length, position + 1)
         first = position + 1 - num_records
         # A lone frame has no frame before it, so it starts from padding wherever it is.
-        starts_episode = first == 0 and (its.num_unrecorded == 0 or num_records == 1)
+        starts_episode = first == 0 and (num_unrecorded == 0 or num_records == 1)
         path, checksum = self._shards[shard]
         return Window(
             number=number,
@@ -113,26 +106,25 @@ class WindowPlaces:
             offset=offset - (num_records - 1) * self._record_bytes,
             num_records=num_records,
             starts_episode=starts_episode,
-            first_key=sample_key(its.episode_id, its.version, first),
-            last_key=sample_key(its.episode_id, its.version, position),
+            first_key=sample_key(episode_id, version, first),
+            last_key=sample_key(episode_id, version, position),
         )
 
     def _load(self, numbers: IntArray) -> None:
+        """Put the places of sorted numbers into the table, in place of older ones."""
         if not numbers.size:
             return
-        found: dict[int, tuple[int, int, int, int]] = {}
+        parts = []
         for start in range(0, numbers.size, ROWS_A_READ):
             with read(self._engine) as session:
-                found |= self._read(session, numbers[start : start + ROWS_A_READ].tolist())
-        if missing := set(numbers.tolist()) - found.keys():
-            raise ValueError(f"sample {min(missing)} has no place in {self._representation}")
-        places = np.array([found[number] for number in numbers.tolist()], dtype=_PLACE)
+                parts.append(self._read(session, numbers[start : start + ROWS_A_READ]))
+        places = np.concatenate(parts)
         kept = ~np.isin(self._table.numbers, numbers)
         others, other_places = self._table.numbers[kept], self._table.places[kept]
         at = np.searchsorted(others, numbers)
         self._table = _Table(np.insert(others, at, numbers), np.insert(other_places, at, places))
 
-    def _read(self, session: Session, numbers: list[int]) -> dict[int, tuple[int, int, int, int]]:
+    def _read(self, session: Session, numbers: IntArray) -> NDArray[np.void]:
         rows = session.execute(
             select(
                 Sample.number,
@@ -145,13 +137,21 @@ class WindowPlaces:
             )
             .join(Placement, Placement.sample_number == Sample.number)
             .join(Episode, Episode.episode_id == Sample.episode_id)
-            .where(Sample.number.in_(numbers), Placement.representation == self._representation)
+            .where(
+                Sample.number.in_(numbers.tolist()),
+                Placement.representation == self._representation,
+            )
+            .order_by(Sample.number)
         ).all()
-        self._learn_shards(session, {row.shard_id for row in rows})
-        return {
-            row[0]: (row[1], row[2], self._shard_indices[row[3]], self._episode(_Episode(*row[4:])))
-            for row in rows
-        }
+        if missing := set(numbers.tolist()) - {row[0] for row in rows}:
+            raise ValueError(f"sample {min(missing)} has no place in {self._representation}")
+        self._learn_shards(session, {row[3] for row in rows})
+        places = np.empty(len(rows), dtype=_PLACE)
+        places["offset"] = [row[1] for row in rows]
+        places["position"] = [row[2] for row in rows]
+        places["shard"] = [self._shard_indices[row[3]] for row in rows]
+        places["episode"] = [self._episode((row[4], row[5], row[6])) for row in rows]
+        return places
 
     def _learn_shards(self, session: Session, shard_ids: set[str]) -> None:
         unknown = shard_ids - self._shard_indices.keys()
@@ -160,8 +160,8 @@ class WindowPlaces:
             self._shards.append((path, checksum))
             self._shard_indices[shard_id] = len(self._shards) - 1
 
-    def _episode(self, episode: _Episode) -> int:
-        if episode not in self._episode_indices:
+    def _episode(self, episode: tuple[str, int, int]) -> int:
+        index = self._episode_indices.setdefault(episode, len(self._episodes))
+        if index == len(self._episodes):
             self._episodes.append(episode)
-            self._episode_indices[episode] = len(self._episodes) - 1
-        return self._episode_indices[episode]
+        return index
