@@ -18,6 +18,7 @@ from ingest.settings import Settings
 from ingest.tables import Base, DeadLetter, Episode, EventRow, SessionRow
 
 SAMPLES = Path(__file__).parent / "samples"
+LOGS = Path(__file__).parents[1] / "control_api" / "demo" / "logs"  # the clean ones, which the demo ships
 START = 1_754_600_000.0
 Row = TypeVar("Row", bound=Base)
 
@@ -105,7 +106,7 @@ def dirty_log(number: int) -> bytes:
 
 def clean_logs() -> Sequence[Path]:
     """The undamaged logs, oldest first."""
-    return sorted((SAMPLES / "neuralos_logs").iterdir())
+    return sorted(LOGS.iterdir())
 
 
 def wait_until(is_so: Callable[[], bool], within_s: float = 20.0) -> None:

@@ -12,7 +12,7 @@ from ingest.tables import DeadLetter, EventRow
 from tests.serving import Ingesting
 
 SAMPLES = Path(__file__).parent / "samples"
-CLEAN = SAMPLES / "neuralos_logs"
+CLEAN = Path(__file__).parents[1] / "control_api" / "demo" / "logs"
 DIRTY = SAMPLES / "neuralos_logs_dirty"
 INPUTS = {"x": 66, "y": 60, "is_left_click": True, "is_right_click": False}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ingest.events import Event, Refusal, payload_json
 from ingest.neuralos_log import read_line
 
-CLEAN = Path(__file__).parents[1] / "samples" / "neuralos_logs"
+CLEAN = Path(__file__).parents[2] / "control_api" / "demo" / "logs"
 INPUTS = {
     "x": 213.5,
     "y": 97,

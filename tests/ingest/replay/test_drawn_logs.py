@@ -11,8 +11,9 @@ import pytest
 from ingest.actions import Action
 from ingest.replay.drawn import DrawnDesktop
 
-SAMPLES = Path(__file__).parents[2] / "samples"
-LOGS = sorted(SAMPLES.glob("neuralos_logs*/*.jsonl"))
+ROOT = Path(__file__).parents[3]
+CLEAN = sorted((ROOT / "control_api" / "demo" / "logs").glob("*.jsonl"))
+DIRTY = sorted((ROOT / "tests" / "samples" / "neuralos_logs_dirty").glob("*.jsonl"))
 
 
 def episodes(log: Path) -> Iterator[list[Action]]:
@@ -32,9 +33,9 @@ def episodes(log: Path) -> Iterator[list[Action]]:
 
 
 @cache
-def changes_of(folder: str) -> Counter[str]:
+def changes_of_clean_logs() -> Counter[str]:
     changes: Counter[str] = Counter()
-    for log in sorted((SAMPLES / folder).glob("*.jsonl")):
+    for log in CLEAN:
         for actions in episodes(log):
             desktop = DrawnDesktop(64, 48)
             for action in actions:
@@ -42,7 +43,7 @@ def changes_of(folder: str) -> Counter[str]:
     return changes
 
 
-@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
+@pytest.mark.parametrize("log", [*CLEAN, *DIRTY], ids=lambda log: log.stem)
 def test_every_line_of_a_log_gives_a_frame(log: Path) -> None:
     desktop = DrawnDesktop(64, 48)
     for actions in episodes(log):
@@ -64,4 +65,4 @@ def test_every_line_of_a_log_gives_a_frame(log: Path) -> None:
     ],
 )
 def test_people_get_done_what_they_were_about(label: str, at_least: int, at_most: int) -> None:
-    assert at_least <= changes_of("neuralos_logs")[label] <= at_most
+    assert at_least <= changes_of_clean_logs()[label] <= at_most
