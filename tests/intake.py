@@ -18,7 +18,8 @@ from ingest.settings import Settings
 from ingest.tables import Base, DeadLetter, Episode, EventRow, SessionRow
 
 SAMPLES = Path(__file__).parent / "samples"
-LOGS = Path(__file__).parents[1] / "control_api" / "demo" / "logs"  # the clean ones, which the demo ships
+# The clean ones, which the demo ships.
+LOGS = Path(__file__).parents[1] / "control_api" / "demo" / "logs"
 START = 1_754_600_000.0
 Row = TypeVar("Row", bound=Base)
 
