@@ -1,17 +1,22 @@
-"""Where our own log lines go in a command: to stderr, because stdout is data."""
+"""Where the log lines of our processes go, and how they look."""
 
-import sys
+from typing import TextIO
 
 import structlog
 
 
-def log_to_stderr() -> None:
-    """Send structlog's lines to stderr, in colour on a terminal only."""
+def log_to(stream: TextIO) -> None:
+    """Send structlog's lines to a stream: colour on a terminal only, traces without variables.
+
+    A trace that shows variables, structlog's default, would show keys and what people typed.
+    """
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=True),
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
     )

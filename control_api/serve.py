@@ -6,11 +6,13 @@ instead of being refused while it is started again; else it listens on the setti
 
 import argparse
 import socket
+import sys
 
 import uvicorn
 
 from control_api.app import create_app
 from control_api.listener import listen
+from control_api.logs import log_to
 from ingest.settings import Settings
 
 SHUTDOWN_S = 5
@@ -21,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m control_api.serve")
     parser.add_argument("--fd", type=int, help="number of an inherited, listening socket")
     inherited: int | None = parser.parse_args().fd
+    log_to(sys.stdout)
     settings = Settings()
     listener = (
         listen(settings.host, settings.port)

@@ -88,8 +88,8 @@ def _latents(session: Session) -> dict[str, int]:
     retired = by_encoder.join(Sample, Sample.number == Placement.sample_number).where(
         Sample.retired_revision.is_not(None)
     )
-    num_retired = dict(session.execute(retired).tuples().all())
-    placed = session.execute(by_encoder).tuples()
+    num_retired = dict(session.execute(retired).all())
+    placed = session.execute(by_encoder)
     return {name: count - num_retired.get(name, 0) for name, count in placed}
 
 
@@ -99,4 +99,4 @@ def _count(session: Session, query: Select[int]) -> int:
 
 def _counts(session: Session, column: InstrumentedAttribute[Any]) -> dict[str, int]:
     query = select(column, func.count()).group_by(column).order_by(column)
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())

@@ -1,8 +1,10 @@
 """Commands on the machine itself: start an installation, train a run, make keys, upgrade, demo."""
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +23,10 @@ def up(
 ) -> None:
     """Start everything on this machine and keep it running until Ctrl-C."""
     from control_api.folder_lock import FolderHeld
-    from control_api.logs import log_to_stderr
+    from control_api.logs import log_to
     from control_api.supervise import PortTaken, supervising
 
-    log_to_stderr()
+    log_to(sys.stderr)
     settings = settings_of(data, port=port)
     try:
         with supervising(settings, run_name=train) as supervisor:
@@ -122,9 +124,6 @@ def _attached(command: list[str], data: Path) -> int:
 
     What it says goes to stderr, for stdout is data.
     """
-    import os
-    import sys
-
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "STOVETOP_DATA": str(data.absolute())}
     child = subprocess.Popen(command, env=environment, stdout=sys.stderr)
     # Ctrl-C reaches the child by the terminal, too: it is the one to decide when it is done.

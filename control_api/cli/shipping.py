@@ -32,11 +32,8 @@ def ship(
     from ingest import ship as shipper
 
     remote(url, key)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     try:
-        with _progress_shown() as progress:
+        with _stop_at_a_signal() as stop, _progress_shown() as progress:
             result = shipper.ship(
                 paths,
                 url,
@@ -61,6 +58,19 @@ def ship(
             f"{len(result.unsent)} files have lines without a verdict, {result.unsent[0]} first; "
             "the same command goes on from here"
         )
+
+
+@contextmanager
+def _stop_at_a_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set: what was acknowledged is kept, then the call ends."""
+    stop = threading.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager
