@@ -62,6 +62,14 @@ class NewEvaluation(BaseModel):
     suite: Label = Field(examples=["fresh"])
 
 
+class AskedEvaluation(BaseModel):
+    """What a checkpoint is to be judged on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    suite: Label = Field(examples=["fresh", "old_skills"])
+
+
 _CHECKPOINTS = Order(
     tables.Checkpoint.created_at, tables.Checkpoint.checkpoint_id, newest_first=True
 )
@@ -90,6 +98,40 @@ def list_evaluations(
         run_id = find_run(session, run).run_id
         query = select(tables.Evaluation).where(tables.Evaluation.run_id == run_id)
         return _EVALUATIONS.page(session, query, asked, Evaluation.model_validate)
+
+
+@router.post("/checkpoints/{checkpoint_id}/evaluations", status_code=201, responses=problems(404))
+def ask_evaluation(
+    engine: Database, _caller: Operator, checkpoint_id: str, asked: AskedEvaluation
+) -> Evaluation:
+    """Let held-out sessions judge a checkpoint, whether its run lives or not.
+
+    Asked again, it answers with what is there already; one that failed is tried again.
+    """
+    evaluation_id = content_id(checkpoint_id, asked.suite)
+    with write(engine) as session:
+        checkpoint = session.get(tables.Checkpoint, checkpoint_id)
+        if checkpoint is None:
+            raise none_found("checkpoint", checkpoint_id)
+        row = session.get(tables.Evaluation, evaluation_id)
+        if row is None or row.state == "failed":
+            row = session.merge(
+                tables.Evaluation(
+                    evaluation_id=evaluation_id,
+                    run_id=checkpoint.run_id,
+                    checkpoint_id=checkpoint_id,
+                    suite=asked.suite,
+                    command_id=None,
+                    state="waiting",
+                    lease_expires_at=None,
+                    attempts=0,
+                    result_json=None,
+                    error=None,
+                    created_at=time.time(),
+                    finished_at=None,
+                )
+            )
+        return Evaluation.model_validate(row)
 
 
 @router.get("/evaluations/{evaluation_id}", responses=problems(404))

@@ -1,18 +1,20 @@
 """Commands on the machine itself: start an installation, train a run, make keys, upgrade, demo."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from control_api.cli.options import AsJson, Data, settings_of
 from control_api.cli.output import CommandFailed, answer, talk
+
+if TYPE_CHECKING:
+    from ingest.settings import Settings
 
 
 def up(
@@ -104,19 +106,37 @@ def train(
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps until it is done.")] = None,
     mix: Annotated[str | None, typer.Option(help="Mix to draw from.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of a new run.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start or resume a run, here in this terminal; Ctrl-C saves and stops it."""
     from control_api.bound import command_line
 
     settings = settings_of(data)
-    options = {"--name": name, "--max-steps": max_steps, "--mix": mix, "--lr": lr}
+    options = {"--name": name, "--max-steps": max_steps, "--mix": mix, "--lr": lr, "--seed": seed}
     arguments = [str(part) for item in options.items() if item[1] is not None for part in item]
     exit_code = _attached(command_line("trainer.run", *arguments), settings.data)
-    value = {"name": name, "exit_code": exit_code}
-    if as_json:
-        typer.echo(json.dumps(value, separators=(",", ":")))
-    raise typer.Exit(min(exit_code, 1) if exit_code >= 0 else 1)
+    if exit_code != 0:
+        raise CommandFailed(f"run {name!r} ended with exit code {exit_code}; the reason is above")
+    value = _run_as_it_is(settings, name)
+    text = f"{name} is {value['state']} at step {value['step']} of branch {value['branch']}"
+    answer(value, as_json=as_json, text=text)
+
+
+def _run_as_it_is(settings: "Settings", name: str) -> dict[str, Any]:
+    from sqlalchemy import select
+
+    from ingest.database import open_engine, read
+    from trainer.tables import Run
+
+    engine = open_engine(settings.resolved_database_url)
+    try:
+        with read(engine) as session:
+            run = session.scalars(select(Run).where(Run.name == name)).one()
+            shown = ("run_id", "name", "state", "branch", "step", "lr")
+            return {column: getattr(run, column) for column in shown}
+    finally:
+        engine.dispose()
 
 
 def _attached(command: list[str], data: Path) -> int:

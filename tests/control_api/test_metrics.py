@@ -83,6 +83,13 @@ def test_a_value_that_is_not_a_number_stays_visible(viewer: TestClient, engine: 
     ]
 
 
+def test_an_infinite_loss_is_no_failure_of_the_server(viewer: TestClient, engine: Engine) -> None:
+    with write(engine) as session:
+        make_metrics(session, make_run(session), {1: 0.5, 2: float("inf")})
+    (series,) = viewer.get("/v1/runs/online/metrics").json()["series"]
+    assert [point["last"] for point in series["points"]] == [0.5, None]
+
+
 def test_a_run_without_metrics_has_no_series(viewer: TestClient, engine: Engine) -> None:
     with write(engine) as session:
         make_run(session)

@@ -86,6 +86,31 @@ def test_an_evaluation_carries_its_result(viewer: TestClient, engine: Engine) ->
     assert viewer.get("/v1/evaluations/e1").json() == evaluations[0]
 
 
+def test_a_checkpoint_is_judged_once_a_suite_and_again_if_that_failed(
+    operator: TestClient, engine: Engine
+) -> None:
+    with write(engine) as session:
+        checkpoint_id = make_checkpoint(
+            session, make_run(session, state="finished"), "last", 9
+        ).checkpoint_id
+    path = f"/v1/checkpoints/{checkpoint_id}/evaluations"
+    first = operator.post(path, json={"suite": "fresh"})
+    assert (first.status_code, first.json()["state"]) == (201, "waiting")
+    evaluation_id = first.json()["evaluation_id"]
+    for state, then in (("done", "done"), ("failed", "waiting")):
+        with write(engine) as session:
+            session.get_one(Evaluation, evaluation_id).state = state
+        again = operator.post(path, json={"suite": "fresh"}).json()
+        assert (again["evaluation_id"], again["state"]) == (evaluation_id, then)
+
+
+def test_an_evaluation_of_nothing_is_refused(operator: TestClient) -> None:
+    path = "/v1/checkpoints/nobody/evaluations"
+    assert operator.post(path, json={"suite": "fresh"}).status_code == 404
+    assert operator.post(path, json={"suite": "a b"}).status_code == 422
+    assert operator.get("/v1/evaluations/nobody").status_code == 404
+
+
 def test_a_run_whose_process_is_gone_becomes_lost(viewer: TestClient, engine: Engine) -> None:
     with write(engine) as session:
         make_run(session, holder="elsewhere/1/1", lease_expires_at=time.time() - 1)
