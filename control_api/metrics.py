@@ -1,16 +1,17 @@
 """Metrics and steps over HTTP: what a run's curves are drawn from, and what each step really took.
 
 In: names, a branch, a step to go on from, a number of points. Out: series that hide no spike.
-Guaranteed: where a series has more steps than `max_points`, each point is a bucket of steps with
+Guaranteed: where there are more steps than `max_points`, each point is a bucket of steps with
 its least, greatest and last value. Decision: buckets are powers of two wide and start at multiples
 of their width, so a growing curve's old points stay where they are until the width doubles.
 """
 
-from typing import Annotated
+from collections import defaultdict
+from typing import Annotated, Any
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlalchemy.orm import Session
 
 from control_api.paging import Order, Page, PageQuery
@@ -40,7 +41,6 @@ class Series(BaseModel):
 
     name: str
     branch: str
-    bucket_steps: int = Field(description="steps a point; 1: every step is there")
     points: list[Point]
 
 
@@ -48,6 +48,7 @@ class Metrics(BaseModel):
     """The series that were asked for."""
 
     run_id: str
+    bucket_steps: int = Field(description="steps a point; 1: every step is there")
     series: list[Series]
 
 
@@ -98,7 +99,8 @@ def get_metrics(engine: Database, run: RunKey, asked: Annotated[MetricsQuery, Qu
     """A run's curves, at most `max_points` points each."""
     with read(engine) as session:
         run_id = find_run(session, run).run_id
-        return Metrics(run_id=run_id, series=_series(session, run_id, asked))
+        width, series = _series(session, run_id, asked)
+        return Metrics(run_id=run_id, bucket_steps=width, series=series)
 
 
 @router.get("/runs/{run}/steps", responses=problems(404))
@@ -112,22 +114,27 @@ def list_steps(engine: Database, run: RunKey, asked: Annotated[StepsQuery, Query
         return _STEPS.page(session, query, asked, Step.of)
 
 
-def _series(session: Session, run_id: str, asked: MetricsQuery) -> list[Series]:
+def _series(session: Session, run_id: str, asked: MetricsQuery) -> tuple[int, list[Series]]:
+    """The width of all buckets, and the series by branch and name."""
     wanted = and_(Metric.run_id == run_id, Metric.step > asked.after_step)
     if asked.name is not None:
         wanted &= Metric.name.in_(asked.name.split(","))
     if asked.branch is not None:
         wanted &= Metric.branch == asked.branch
-    extents = session.execute(
-        select(Metric.branch, Metric.name, func.min(Metric.step), func.max(Metric.step))
-        .where(wanted)
-        .group_by(Metric.branch, Metric.name)
-        .order_by(Metric.branch, Metric.name)
-    )
-    return [
-        _one_series(session, wanted, branch, name, bucket_width(first, last, asked.max_points))
-        for branch, name, first, last in extents.all()
-    ]
+    first, last = session.execute(
+        select(func.min(Metric.step), func.max(Metric.step)).where(wanted)
+    ).one()
+    if first is None:
+        return 1, []
+    width = bucket_width(first, last, asked.max_points)
+    points: defaultdict[tuple[str, str], list[Point]] = defaultdict(list)
+    for branch, name, step, least, greatest, value, count in session.execute(
+        _buckets(wanted, width)
+    ):
+        points[branch, name].append(
+            Point(step=step, min=least, max=greatest, last=value, count=count)
+        )
+    return width, [Series(branch=key[0], name=key[1], points=of) for key, of in points.items()]
 
 
 def bucket_width(first: int, last: int, max_points: int) -> int:
@@ -138,29 +145,34 @@ def bucket_width(first: int, last: int, max_points: int) -> int:
     return width
 
 
-def _one_series(
-    session: Session, wanted: ColumnElement[bool], branch: str, name: str, width: int
-) -> Series:
-    is_series = and_(wanted, Metric.branch == branch, Metric.name == name)
-    buckets = (
+def _buckets(wanted: ColumnElement[bool], width: int) -> Select[*tuple[Any, ...]]:
+    bucket = (
         select(
+            Metric.branch,
+            Metric.name,
             func.max(Metric.step).label("step"),
             func.min(Metric.value).label("least"),
             func.max(Metric.value).label("greatest"),
             func.count().label("num_steps"),
         )
-        .where(is_series)
-        .group_by(Metric.step // width)
+        .where(wanted)
+        .group_by(Metric.branch, Metric.name, Metric.step // width)
         .subquery()
         .c
     )
-    rows = session.execute(
-        select(buckets.step, buckets.least, buckets.greatest, Metric.value, buckets.num_steps)
-        .where(is_series, Metric.step == buckets.step)
-        .order_by(buckets.step)
+    is_last = and_(
+        Metric.branch == bucket.branch, Metric.name == bucket.name, Metric.step == bucket.step
     )
-    points = [
-        Point(step=step, min=least, max=greatest, last=last, count=count)
-        for step, least, greatest, last, count in rows
-    ]
-    return Series(name=name, branch=branch, bucket_steps=width, points=points)
+    return (
+        select(
+            bucket.branch,
+            bucket.name,
+            bucket.step,
+            bucket.least,
+            bucket.greatest,
+            Metric.value,
+            bucket.num_steps,
+        )
+        .where(wanted, is_last)
+        .order_by(bucket.branch, bucket.name, bucket.step)
+    )
