@@ -1,12 +1,12 @@
 """Judges a model on held-out episodes: a suite's transitions, the pointer, and free running.
 
-In: a model, its encoder, and the actions of held-out episodes. Out: a `SuiteResult`. Each number
-has the encoder's own floor beside it: the true frames, encoded and decoded, under the same test.
+In: held-out episodes' actions, made an `Exam` once, and any number of models. Out: a `SuiteResult`
+each. Every number has the encoder's own floor beside it: the true frames, encoded and decoded.
 Deterministic: the same episodes and weights give the same result.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Final
@@ -90,26 +90,40 @@ class _Shown:
     floor_pointer_error_px: float
 
 
-def evaluate_suite(
-    model: NeuralOS, encoder: Encoder, suite: str, episodes: Sequence[Sequence[Action]]
-) -> SuiteResult:
-    """Judge a model on one suite; raises ValueError for an unknown one or without a case."""
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """A suite made ready for any number of models: replayed, chosen from and encoded once."""
+
+    suite: str
+    encoder: Encoder
+    held_out: list[HeldOut]
+    tracks: list[Track]
+    chosen: list[list[Case]]
+
+
+def prepare(encoder: Encoder, suite: str, episodes: Iterable[Sequence[Action]]) -> Exam:
+    """Make a suite ready; takes episodes in order until both halves have MAX_CASES.
+
+    Raises ValueError for an unknown suite, or episodes without a case of both halves.
+    """
     if suite not in SUITES:
         raise ValueError(f"suite: {suite!r} is none of {', '.join(SUITES)}")
-    config = encoder.config
-    held_out = [
-        replay(actions, width=config.width, height=config.height) for actions in episodes if actions
-    ]
+    held_out = _enough(episodes, SUITES[suite], encoder)
     chosen = _choose(held_out, SUITES[suite])
     if not any(chosen):
         raise ValueError(f"suite {suite!r}: the held-out episodes hold no case of it")
     tracks = [Track(encoder.encode(episode.frames), episode.actions) for episode in held_out]
-    shown = _show(model, encoder, held_out, tracks, chosen)
+    return Exam(suite, encoder, held_out, tracks, chosen)
+
+
+def judge(model: NeuralOS, exam: Exam) -> SuiteResult:
+    """Judge one model."""
+    shown = _show(model, exam)
     balanced = _balanced([(one.case, one.predicted, one.true) for one in shown.judged])
     floor = _balanced([(one.case, one.rebuilt, one.true) for one in shown.judged])
-    rollout, rollout_floor = _rollout(model, encoder, held_out, tracks)
+    rollout, rollout_floor = _rollout(model, exam)
     return SuiteResult(
-        suite=suite,
+        suite=exam.suite,
         balanced_accuracy=balanced.value,
         interval=balanced.interval,
         num_change=balanced.changes.total,
@@ -122,8 +136,27 @@ def evaluate_suite(
         floor_pointer_error_px=shown.floor_pointer_error_px,
         rollout_rmse=rollout,
         floor_rollout_rmse=rollout_floor,
-        num_episodes=len(held_out),
+        num_episodes=len(exam.held_out),
     )
+
+
+def _enough(
+    episodes: Iterable[Sequence[Action]], kinds: Sequence[str], encoder: Encoder
+) -> list[HeldOut]:
+    """Episodes in order until there are MAX_CASES of both halves."""
+    config = encoder.config
+    held_out: list[HeldOut] = []
+    counts = {True: 0, False: 0}
+    for actions in episodes:
+        if min(counts.values()) >= MAX_CASES:
+            break
+        episode = replay(actions, width=config.width, height=config.height)
+        its = [case for case in episode.cases if case.kind in kinds]
+        for case in its:
+            counts[case.is_change] += 1
+        if its:
+            held_out.append(episode)
+    return held_out
 
 
 def _choose(held_out: Sequence[HeldOut], kinds: Sequence[str]) -> list[list[Case]]:
@@ -144,17 +177,12 @@ def _choose(held_out: Sequence[HeldOut], kinds: Sequence[str]) -> list[list[Case
     return chosen
 
 
-def _show(
-    model: NeuralOS,
-    encoder: Encoder,
-    held_out: Sequence[HeldOut],
-    tracks: Sequence[Track],
-    chosen: Sequence[Sequence[Case]],
-) -> _Shown:
+def _show(model: NeuralOS, exam: Exam) -> _Shown:
     """Predict and rebuild the chosen cases' frames and the pointer's, in one pass."""
+    encoder, held_out, tracks = exam.encoder, exam.held_out, exam.tracks
     num_pointers = max(NUM_POINTER_FRAMES // len(tracks), 1)
     pointers = [list(evenly(len(track.actions), num_pointers)) for track in tracks]
-    cases = [[case.position for case in its] for its in chosen]
+    cases = [[case.position for case in its] for its in exam.chosen]
     wanted = [[*of_cases, *others] for of_cases, others in zip(cases, pointers, strict=True)]
     predicted = encoder.decode(np.concatenate(predict(model, tracks, wanted)))
     rebuilt = encoder.decode(
@@ -162,7 +190,7 @@ def _show(
     )
     asked = [
         (episode, case, position)
-        for episode, its, positions in zip(held_out, chosen, wanted, strict=True)
+        for episode, its, positions in zip(held_out, exam.chosen, wanted, strict=True)
         for case, position in zip_longest(its, positions)
     ]
     judged = [
@@ -203,9 +231,8 @@ def _by_kind(judged: Sequence[_Judged]) -> dict[str, tuple[int, int]]:
     return dict(sorted(counts.items()))
 
 
-def _rollout(
-    model: NeuralOS, encoder: Encoder, held_out: Sequence[HeldOut], tracks: Sequence[Track]
-) -> tuple[float, float] | tuple[None, None]:
+def _rollout(model: NeuralOS, exam: Exam) -> tuple[float, float] | tuple[None, None]:
+    encoder, held_out, tracks = exam.encoder, exam.held_out, exam.tracks
     long = [n for n, track in enumerate(tracks) if len(track.actions) >= ROLLOUT_FRAMES]
     if not long:
         return None, None
