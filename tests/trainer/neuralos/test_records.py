@@ -40,8 +40,8 @@ def write_shard(folder: Path, latents: np.ndarray, actions: np.ndarray) -> tuple
         return folder / writer.publish().path, spans
 
 
-def test_a_record_of_the_tiny_model_takes_8192_bytes() -> None:
-    assert record_bytes() == 8192
+def test_a_record_of_the_tiny_model_takes_14336_bytes() -> None:
+    assert record_bytes() == 14_336
 
 
 @given(shape=SHAPES, num=st.integers(1, 5), data=st.data())
