@@ -84,9 +84,18 @@ class Child:
         self._process = None
 
     def _start(self, now: float) -> None:
+        self._started_at, self._start_at = now, None
+        try:
+            self._process = self._open()
+        except OSError as error:  # a full disk or process table, which may pass
+            self._start_again(now, reason=str(error))
+            return
+        log.info("process_started", name=self._program.name, pid=self._process.pid)
+
+    def _open(self) -> subprocess.Popen[bytes]:
         _keep_short(self._log_path)
         with self._log_path.open("ab") as output:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 command_line(*self._program.module),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -95,8 +104,6 @@ class Child:
                 pass_fds=self._program.passed_fds,
                 process_group=0,  # a Ctrl-C in the terminal reaches the supervisor alone
             )
-        self._started_at, self._start_at = now, None
-        log.info("process_started", name=self._program.name, pid=self._process.pid)
 
     def _note_end(self, process: subprocess.Popen[bytes], now: float) -> None:
         kill_group(process.pid)
@@ -104,15 +111,12 @@ class Child:
         if self._program.ends_by_itself and process.returncode == 0:
             log.info("process_finished", name=self._program.name)
             return
+        self._start_again(now, reason=f"exit code {process.returncode}, see {self._log_path}")
+
+    def _start_again(self, now: float, reason: str) -> None:
         delay_s = self._backoff.delay_after(now - self._started_at)
         self._start_at = now + delay_s
-        log.warning(
-            "process_ended",
-            name=self._program.name,
-            exit_code=process.returncode,
-            log=str(self._log_path),
-            restart_in_s=delay_s,
-        )
+        log.warning("process_ended", name=self._program.name, reason=reason, restart_in_s=delay_s)
 
 
 def kill_group(group: int) -> None:

@@ -60,7 +60,8 @@ class Supervisor:
         `announce` is called once the server answers.
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._stop)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+                signal.signal(number, self._stop)
         try:
             self._keep(self._children[:1], until=self._server_answers)
             if not self._is_stopping:

@@ -81,6 +81,18 @@ def test_a_child_that_is_done_is_left_alone(
     assert log_path.read_text() == "done\n"
 
 
+def test_a_start_that_fails_is_tried_again(
+    program: Callable[[str], Program], tmp_path: Path
+) -> None:
+    folder = tmp_path / "logs"
+    child = Child(program("print('hello')"), folder / "told.log", os.environ)
+    child.look(0.0)  # there is no such folder
+    folder.mkdir()
+    child.look(1.0)
+    until(lambda: (folder / "told.log").read_text() == "hello\n")
+    child.wait_or_kill(DEADLINE_S)
+
+
 STUBBORN = """
 import os, signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -145,3 +145,16 @@ def test_a_port_that_is_taken_is_said_with_the_fix(up: Callable[..., Up]) -> Non
         _, talk = refused.process.communicate(timeout=DEADLINE_S)
     assert refused.process.returncode == 1
     assert "--port" in talk
+
+
+def test_a_run_that_can_not_be_trained_is_said_and_ends_with_1(settings: Settings) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "control_api.cli", "train", "--name", "nobody", "--json"],
+        env=os.environ | {"STOVETOP_DATA": str(settings.data)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "run 'nobody' ended with exit code 1" in refused.stderr
