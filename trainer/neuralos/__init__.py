@@ -2,7 +2,7 @@
 
 A frame's way through this folder, top to bottom:
 
-encoder      a frame becomes a latent (8, 12, 16) and back
+encoder      a frame becomes a latent (16, 12, 16) and back
 windows      stored latents and actions become the tensors of one training batch
 tracker      actions and the frame before become a map of what the screen should show
 renderer     a map becomes the frame's latent, by diffusion

@@ -26,7 +26,7 @@ class ModelConfig:
     hidden: int = 160
     token_width: int = 64
     num_heads: int = 4
-    map_channels: int = 16
+    map_channels: int = 24
     head_width: int = 64
     renderer_channels: tuple[int, ...] = (32, 64)
     num_timesteps: int = 1000

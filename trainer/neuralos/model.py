@@ -33,7 +33,7 @@ class NeuralOS(nn.Module):
 
     def __init__(self, config: ModelConfig, *, stage: Stage = "joint") -> None:
         super().__init__()
-        self.config = config
+        self.sizes = config  # not `config`: the HF Trainer writes into that
         self.stage = stage
         self.tracker = Tracker(config)
         self.renderer = Renderer(config)
@@ -49,7 +49,7 @@ class NeuralOS(nn.Module):
     def save(self, folder: Path) -> None:
         """Write what `load` reads, as float16: half the bytes, no loss that evaluation can see."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_NAME).write_text(self.config.to_json() + "\n")
+        (folder / CONFIG_NAME).write_text(self.sizes.to_json() + "\n")
         halves = {name: tensor.half().contiguous() for name, tensor in self.state_dict().items()}
         save_file(halves, folder / WEIGHTS_NAME)
 
@@ -84,11 +84,11 @@ class NeuralOS(nn.Module):
 
     def _predict(self, maps: Tensor, expected: Tensor) -> Tensor:
         if self.stage == "tracker":
-            return maps[:, : self.config.latent_channels]
+            return maps[:, : self.sizes.latent_channels]
         return self.renderer.denoise_one(expected, maps)
 
     def _with_noise(self, previous: Tensor) -> Tensor:
         if not self.training:
             return previous
-        deviation = torch.rand(len(previous), 1, 1, 1, 1) * self.config.context_noise
+        deviation = torch.rand(len(previous), 1, 1, 1, 1) * self.sizes.context_noise
         return previous + deviation * torch.randn_like(previous)

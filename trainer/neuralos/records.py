@@ -2,8 +2,8 @@
 
 In: a latent, float32 (C, h, w), and an action vector, int16 (184,). Out: two members of a plain
 tar, `{key}.latent.npy` and `{key}.action.npy`. Headers and padding have a fixed size, so every
-record of a shard takes the same bytes (8,192 for latents of (8, 12, 16)), an episode's records lie
-one after the other, and a context window is one contiguous read that `unpack` views in place:
+record of a shard takes the same bytes (14,336 for latents of (16, 12, 16)), an episode's records
+lie one after the other, and a context window is one contiguous read that `unpack` views in place:
 no tar, no npy parsing, no copy.
 """
 
@@ -20,7 +20,7 @@ from trainer.neuralos.config import NUM_KEYS
 X, Y, LEFT, RIGHT, IS_CHANGE = range(5)
 FIRST_KEY = 5
 ACTION_WIDTH = FIRST_KEY + NUM_KEYS
-LATENT_SHAPE = (8, 12, 16)
+LATENT_SHAPE = (16, 12, 16)
 
 
 def action_vector(

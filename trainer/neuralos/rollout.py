@@ -61,7 +61,7 @@ def predict(
             frames = torch.as_tensor(wanted[index], dtype=torch.long)
             at = row, frames
             latents = _rendered(model, states[at], previous[at], actions[at], sampling)
-            predicted[index] = denormalise(latents, model.config)
+            predicted[index] = denormalise(latents, model.sizes)
     return [predicted[index] for index in range(len(tracks))]
 
 
@@ -79,16 +79,16 @@ def autoregress(
     for step in range(taken.shape[1]):
         previous, state = _advance(model, state, previous, taken[:, step], sampling)
         frames.append(previous.numpy())
-    return denormalise(np.stack(frames, axis=1), model.config)
+    return denormalise(np.stack(frames, axis=1), model.sizes)
 
 
 class Session:
     """One live player's desktop: `step(action) -> frame`, from a fresh desktop on."""
 
     def __init__(self, model: NeuralOS, encoder: Encoder, *, num_steps: int = 1) -> None:
-        if model.config.encoder_hash != encoder.hash:
+        if model.sizes.encoder_hash != encoder.hash:
             raise ValueError(
-                f"encoder: the model was trained with {model.config.encoder_hash},"
+                f"encoder: the model was trained with {model.sizes.encoder_hash},"
                 f" this is {encoder.hash}; load the encoder of the model's run"
             )
         self._model = model.eval()
@@ -109,7 +109,7 @@ class Session:
         self._previous, self._state = _advance(
             self._model, self._state, self._previous, taken, self._sampling
         )
-        raw = denormalise(self._previous.numpy(), self._model.config)
+        raw = denormalise(self._previous.numpy(), self._model.sizes)
         return cast(NDArray[np.uint8], self._encoder.decode(raw)[0])
 
 
@@ -138,7 +138,7 @@ def _advance(
 def _rendered(
     model: NeuralOS, states: Tensor, previous: Tensor, actions: Tensor, sampling: _Sampling
 ) -> NDArray[np.float32]:
-    parts = [np.zeros((0, *model.config.latent_shape), np.float32)]
+    parts = [np.zeros((0, *model.sizes.latent_shape), np.float32)]
     for begin in range(0, len(states), _FRAMES_AT_ONCE):
         part = slice(begin, begin + _FRAMES_AT_ONCE)
         maps = model.tracker.render_map(states[part], previous[part], actions[part])
@@ -149,7 +149,7 @@ def _rendered(
 def _stacked(model: NeuralOS, tracks: Sequence[Track]) -> tuple[Tensor, Tensor]:
     """Frames before (B, T, C, h, w), normalised, and actions (B, T, 184); zero after the ends."""
     longest = max(len(track.actions) for track in tracks)
-    previous = np.zeros((len(tracks), longest, *model.config.latent_shape), np.float32)
+    previous = np.zeros((len(tracks), longest, *model.sizes.latent_shape), np.float32)
     actions = np.zeros((len(tracks), longest, ACTION_WIDTH), np.int16)
     for row, track in enumerate(tracks):
         previous[row, : len(track.latents)] = _frames_before(model, track)
@@ -158,8 +158,8 @@ def _stacked(model: NeuralOS, tracks: Sequence[Track]) -> tuple[Tensor, Tensor]:
 
 
 def _frames_before(model: NeuralOS, track: Track) -> NDArray[np.float32]:
-    padding = np.zeros((1, *model.config.latent_shape), np.float32)
-    return normalise(np.concatenate([padding, track.latents[:-1]]), model.config)
+    padding = np.zeros((1, *model.sizes.latent_shape), np.float32)
+    return normalise(np.concatenate([padding, track.latents[:-1]]), model.sizes)
 
 
 def _starts(actions: Tensor) -> Tensor:
@@ -169,5 +169,5 @@ def _starts(actions: Tensor) -> Tensor:
 
 
 def _padding(model: NeuralOS) -> Tensor:
-    zeros = np.zeros((1, *model.config.latent_shape), np.float32)
-    return torch.from_numpy(normalise(zeros, model.config))
+    zeros = np.zeros((1, *model.sizes.latent_shape), np.float32)
+    return torch.from_numpy(normalise(zeros, model.sizes))

@@ -24,6 +24,7 @@ def config() -> ModelConfig:
         hidden=32,
         token_width=16,
         head_width=16,
+        map_channels=16,
         renderer_channels=(16, 16),
         num_supervised=3,
     )

@@ -7,7 +7,7 @@ import torch
 
 from trainer.neuralos.encoder import Encoder, EncoderConfig
 
-SMALL = EncoderConfig(block_out_channels=(16, 16))
+SMALL = EncoderConfig(block_out_channels=(16,))
 
 
 def _encoder(seed: int = 0) -> Encoder:
@@ -24,14 +24,14 @@ def _frames(num: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
 def test_a_frame_becomes_a_latent_of_twelve_by_sixteen_and_comes_back() -> None:
     encoder = _encoder()
     latents = encoder.encode(_frames(3))
-    assert (latents.shape, latents.dtype) == ((3, 8, 12, 16), np.float32)
+    assert (latents.shape, latents.dtype) == ((3, 16, 12, 16), np.float32)
     frames = encoder.decode(latents)
     assert (frames.shape, frames.dtype) == ((3, 96, 128, 3), np.uint8)
 
 
 def test_no_frames_are_no_latents() -> None:
     encoder = _encoder()
-    assert encoder.encode(_frames(0)).shape == (0, 8, 12, 16)
+    assert encoder.encode(_frames(0)).shape == (0, 16, 12, 16)
     assert encoder.decode(encoder.encode(_frames(0))).shape == (0, 96, 128, 3)
 
 

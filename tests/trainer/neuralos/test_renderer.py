@@ -7,7 +7,7 @@ from trainer.neuralos.model import NeuralOS
 
 
 def _sample(model: NeuralOS, num_steps: int) -> torch.Tensor:
-    maps = torch.ones(2, model.config.map_channels, 12, 16)
+    maps = torch.ones(2, model.sizes.map_channels, 12, 16)
     generator = torch.Generator().manual_seed(3)
     return model.renderer.sample(maps, num_steps=num_steps, generator=generator)
 
@@ -26,7 +26,7 @@ def test_an_unbounded_request_is_refused(num_steps: int, model: NeuralOS) -> Non
 
 
 def test_one_step_is_the_plain_prediction_from_pure_noise(model: NeuralOS) -> None:
-    maps = torch.ones(1, model.config.map_channels, 12, 16)
+    maps = torch.ones(1, model.sizes.map_channels, 12, 16)
     noise = torch.randn(1, 8, 12, 16, generator=torch.Generator().manual_seed(3))
     expected = model.renderer(noise, maps, torch.tensor([999]))
     sampled = model.renderer.sample(maps, num_steps=1, generator=torch.Generator().manual_seed(3))

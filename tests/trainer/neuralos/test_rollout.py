@@ -24,7 +24,7 @@ def _track(length: int, seed: int) -> Track:
 def _deterministic(model: NeuralOS) -> NeuralOS:
     """Weights that ignore the noise, so that order and batching cannot show."""
     with torch.no_grad():
-        model.renderer.unet.conv_in.weight[:, : model.config.latent_channels] = 0
+        model.renderer.unet.conv_in.weight[:, : model.sizes.latent_channels] = 0
     return model
 
 
@@ -46,7 +46,7 @@ def test_autoregression_is_teacher_forcing_on_ones_own_frames(model: NeuralOS) -
 
 
 def test_a_session_shows_the_frames_of_its_rollout(config: ModelConfig) -> None:
-    encoder = Encoder(EncoderConfig(block_out_channels=(16, 16))).eval()
+    encoder = Encoder(EncoderConfig(block_out_channels=(16,), latent_channels=8)).eval()
     fields = {**vars(config), "encoder_hash": encoder.hash}
     model = _deterministic(NeuralOS(ModelConfig(**fields)))
     track = _track(3, 5)
@@ -59,7 +59,7 @@ def test_a_session_shows_the_frames_of_its_rollout(config: ModelConfig) -> None:
 
 
 def test_a_session_refuses_an_encoder_of_another_run(model: NeuralOS, tmp_path: Path) -> None:
-    encoder = Encoder(EncoderConfig(block_out_channels=(16, 16)))
+    encoder = Encoder(EncoderConfig(block_out_channels=(16,), latent_channels=8))
     encoder.save(tmp_path)
     with pytest.raises(ValueError, match="encoder"):
         Session(model, Encoder.load(tmp_path))

@@ -50,7 +50,7 @@ def test_padding_and_unknown_are_different_learned_starts(model: NeuralOS) -> No
 def test_no_held_key_adds_nothing_and_each_key_its_own(model: NeuralOS) -> None:
     actions = torch.zeros(1, 3, ACTION_WIDTH, dtype=torch.int16)
     actions[0, 1, FIRST_KEY + 42] = 1
-    embedded = model.tracker.embed(actions)[0, :, -model.config.hidden :]
+    embedded = model.tracker.embed(actions)[0, :, -model.sizes.hidden :]
     table = model.tracker.key_table.weight
     assert torch.equal(embedded[0], embedded[2])
     assert torch.allclose(embedded[1] - embedded[0], table[85] - table[84], atol=1e-6)
