@@ -60,7 +60,6 @@ class Boundary:
         self._rerun.start(self._run, trainer)
         if self._rerun.origin is None:
             self._run.journal.write(self._run.save(trainer, note="the start"))
-        self._run.journal.write(self._run.moved(trainer))
         self._cross(trainer)
 
     def after_step(self, trainer: Trainer) -> None:
@@ -113,6 +112,7 @@ class Boundary:
         self._rerun.apply_due(run, trainer)
         if self._inbox is None and self._rerun.is_over(trainer.state.global_step):
             self._inbox = self._open_inbox()
+            run.journal.write(run.moved(trainer))
         started_at = self._obey(trainer)
         if run.is_ending or trainer.state.global_step >= trainer.state.max_steps:
             self._end(trainer)

@@ -155,7 +155,7 @@ def wait_for_samples(adopter: Adopter, mix: MixVersion, stop_asked: threading.Ev
     """
     deadline = time.monotonic() + SAMPLES_WAIT_S
     wanted = [name for name, share in mix.shares.items() if share > 0]
-    while not stop_asked.wait(LOOK_FOR_SAMPLES_EVERY_S):
+    while not stop_asked.is_set():
         plan = adopter.latest(wanted)
         empty = [name for name in wanted if plan is None or name not in plan.changes]
         if not empty:
@@ -165,4 +165,5 @@ def wait_for_samples(adopter: Adopter, mix: MixVersion, stop_asked: threading.Ev
                 f"mix {mix.name!r}: no samples in {', '.join(empty)} after {SAMPLES_WAIT_S:g} s; "
                 "look at the slice's filter, and whether replay and encode workers run"
             )
+        stop_asked.wait(LOOK_FOR_SAMPLES_EVERY_S)
     return False

@@ -1,12 +1,16 @@
 """Runs, mixes and commands for tests, as rows."""
 
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from ingest.database import write
 from ingest.slices import save_mix, save_slice
+from tests.factories import make_samples
 from trainer import command_queue
 from trainer.commands import parse
 from trainer.tables import Branch, Command, Run
 
+TINY_REPRESENTATION = "latent:tiny"
 NOW = 1_754_600_000.0
 
 
@@ -43,6 +47,19 @@ def make_mix(session: Session, name: str = "mix", **shares: float) -> None:
     for slice_name in shares:
         save_slice(session, slice_name, f"task:{slice_name}", actor="test", now=NOW)
     save_mix(session, name, shares, actor="test", now=NOW)
+
+
+def make_tiny_samples(session: Session, task: str, count: int) -> None:
+    """Samples of one episode and task, placed where the tiny family reads."""
+    make_samples(
+        session, changes=[()] * count, tasks=(task,), representations=(TINY_REPRESENTATION,)
+    )
+
+
+def add_samples(engine: Engine, task: str, count: int) -> None:
+    """The same in a transaction of its own."""
+    with write(engine) as session:
+        make_tiny_samples(session, task, count)
 
 
 def ask(session: Session, kind: str, run_id: str = "run", **arguments: object) -> Command:

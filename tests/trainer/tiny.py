@@ -17,11 +17,11 @@ from sqlalchemy import Engine
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
+from tests.trainer.runs import TINY_REPRESENTATION
 from trainer.family import Tensors
 from trainer.permutation import IntArray
 from trainer.stream import Arrays
 
-REPRESENTATION = "latent:tiny"
 WIDTH = 8
 
 
@@ -97,7 +97,7 @@ class TinyFamily:
 
     witness: Witness = field(default_factory=Witness)
     name: str = "tiny"
-    representation: str = REPRESENTATION
+    representation: str = TINY_REPRESENTATION
     environment: str = "drawn/1"
     batch_size: int = 4
     learning_rate: float = 0.01

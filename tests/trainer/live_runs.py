@@ -1,4 +1,4 @@
-"""Fixtures of the trainer's tests."""
+"""Fixtures for tests that really train; name this module in `pytest_plugins`."""
 
 import threading
 from collections.abc import Callable
@@ -8,9 +8,8 @@ from sqlalchemy import Engine
 
 from ingest.database import write
 from ingest.settings import Settings
-from tests.factories import make_samples
-from tests.trainer.runs import make_mix
-from tests.trainer.tiny import REPRESENTATION, TinyFamily
+from tests.trainer.runs import make_mix, make_tiny_samples
+from tests.trainer.tiny import TinyFamily
 from trainer.run_rows import RunOptions, find_or_make_run
 from trainer.training import Workplace, train
 
@@ -26,15 +25,11 @@ def place(engine: Engine, settings: Settings) -> Workplace:
     with write(engine) as session:
         for task in ("old", "fresh"):
             for _ in range(4):
-                make_samples(
-                    session,
-                    changes=[()] * 10,
-                    tasks=(task,),
-                    representations=(REPRESENTATION,),
-                )
+                make_tiny_samples(session, task, 10)
         make_mix(session, "mix", old=1.0)
         make_mix(session, "fresh", fresh=1.0)
-    return Workplace(engine, settings, threading.Event())
+    often = settings.model_copy(update={"adopt_every_s": 0.02})
+    return Workplace(engine, often, threading.Event())
 
 
 @pytest.fixture

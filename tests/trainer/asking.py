@@ -1,0 +1,47 @@
+"""Commands that arrive in the midst of steps, and what became of them."""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Engine, select
+
+from ingest.database import read, write
+from tests.trainer.runs import ask
+from trainer.tables import Command, Metric, Run
+
+Asked = tuple[str, dict[str, object]]
+
+
+def run_id(engine: Engine) -> str:
+    """The one run's id."""
+    with read(engine) as session:
+        return session.scalars(select(Run.run_id)).one()
+
+
+def ask_now(engine: Engine, kind: str, **arguments: object) -> str:
+    """Submit a command to the one run; its id."""
+    identity = run_id(engine)
+    with write(engine) as session:
+        return ask(session, kind, identity, **arguments).command_id
+
+
+def asking(engine: Engine, script: Mapping[int, list[Asked]]) -> Callable[[int], None]:
+    """What a witness does during its n-th step: submit the script's commands for it."""
+
+    def during(count: int) -> None:
+        for kind, arguments in script.get(count, []):
+            ask_now(engine, kind, **arguments)
+
+    return during
+
+
+def commands(engine: Engine) -> list[Command]:
+    """All commands, in order."""
+    with read(engine) as session:
+        return list(session.scalars(select(Command).order_by(Command.number)))
+
+
+def metric(engine: Engine, name: str, branch: str = "main") -> dict[int, float | None]:
+    """A metric by step."""
+    query = select(Metric.step, Metric.value).where(Metric.name == name, Metric.branch == branch)
+    with read(engine) as session:
+        return {row.step: row.value for row in session.execute(query.order_by(Metric.step))}

@@ -1,0 +1,121 @@
+"""A process that trains the run called `run` and kills itself with SIGKILL.
+
+It is forked, because importing torch anew would take most of the test's time.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import Engine, func, select
+
+from ingest.database import open_engine, read
+from ingest.settings import Settings
+from tests.trainer.asking import Asked, asking
+from tests.trainer.runs import add_samples
+from tests.trainer.tiny import TinyFamily
+from trainer.run_rows import RunOptions, find_or_make_run
+from trainer.tables import Run, Step
+from trainer.training import Workplace, train
+
+NUM_AT_START = 80
+DEADLINE_S = 20.0
+
+
+@dataclass
+class DoomedFamily(TinyFamily):
+    """Dies in the midst of its n-th checkpoint, where told to."""
+
+    die_in_checkpoint: int = 0
+    num_checkpoints: int = 0
+
+    def write_config(self, folder: Path) -> None:
+        self.num_checkpoints += 1
+        if self.num_checkpoints == self.die_in_checkpoint:
+            die()
+        super().write_config(folder)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("what the plan waits for did not happen")
+
+
+def num_recorded(engine: Engine) -> int:
+    with read(engine) as session:
+        return session.scalar(select(func.count()).select_from(Step)) or 0
+
+
+def is_paused(engine: Engine) -> bool:
+    with read(engine) as session:
+        return session.scalar(select(Run.state)) == "paused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doom:
+    """What happens to the run before its process dies, and when that is.
+
+    In step `die_at`, or later once a sample of `samples_at` was drawn, when SQL holds all steps
+    before; or in the midst of the n-th checkpoint; or when the run is paused.
+    """
+
+    script: Mapping[int, list[Asked]] = field(default_factory=dict)
+    samples_at: int | None = None
+    die_at: int = 100_000
+    die_in_checkpoint: int = 0
+    die_when_paused: bool = False
+
+
+def train_to_death(settings: Settings, doom: Doom) -> None:
+    """Fork, train, die; returns when the child is dead. AssertionError if it died otherwise."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _train(settings, doom)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _train(settings: Settings, doom: Doom) -> None:
+    engine = open_engine(settings.resolved_database_url)
+    family = DoomedFamily(die_in_checkpoint=doom.die_in_checkpoint, save_every=16)
+    ask = asking(engine, doom.script)
+
+    def is_time(count: int) -> bool:
+        if count < doom.die_at:
+            return False
+        drawn = (number for step in family.witness.steps for number in step.ids)
+        return doom.samples_at is None or max(drawn) > NUM_AT_START
+
+    def during(count: int) -> None:
+        ask(count)
+        if count == doom.samples_at:
+            add_samples(engine, "old", 8)
+        if is_time(count):
+            wait_until(lambda: num_recorded(engine) == count - 1)
+            die()
+
+    def die_when_paused() -> None:
+        wait_until(lambda: is_paused(engine))
+        die()
+
+    family.witness.during = during
+    if doom.die_when_paused:
+        threading.Thread(target=die_when_paused, daemon=True).start()
+    options = RunOptions(max_steps=100_000, mix="mix")
+    run = find_or_make_run(engine, "run", options, family)
+    with family.witness.watching():
+        train(Workplace(engine, settings, threading.Event()), run, family)
