@@ -1,8 +1,9 @@
 """A process that trains the run called `run` and kills itself with SIGKILL.
 
-It is forked, because importing torch anew would take most of the test's time.
+It is forked by a server that has imported torch already, which would take most of the test's time.
 """
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -77,16 +78,13 @@ class Doom:
 
 
 def train_to_death(settings: Settings, doom: Doom) -> None:
-    """Fork, train, die; returns when the child is dead. AssertionError if it died otherwise."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _train(settings, doom)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    """Train in a process of its own; returns when it is dead, as it should be by SIGKILL."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
+    child = processes.Process(target=_train, args=(settings, doom))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
 
 
 def _train(settings: Settings, doom: Doom) -> None:
