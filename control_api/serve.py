@@ -12,7 +12,7 @@ import uvicorn
 
 from control_api.app import create_app
 from control_api.listener import listen
-from control_api.logs import log_to
+from ingest.logs import log_to
 from ingest.settings import Settings
 
 SHUTDOWN_S = 5

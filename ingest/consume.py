@@ -8,7 +8,6 @@ Decision: 500 events or one record a transaction, whichever is more: one fsync, 
 the write lock.
 """
 
-import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from ingest.database import open_engine, write
 from ingest.envelope import Envelope, Unreadable
 from ingest.event_rows import store, unfold
 from ingest.log import EventLog, LogReader, LogRecord, LogUnavailable, open_log
+from ingest.process import begin_process
 from ingest.settings import Settings
 from ingest.tables import LogOffset
 
@@ -119,9 +119,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 def main() -> None:
     """Run as a process until SIGTERM or SIGINT."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = begin_process()
     run(Settings(), stop)
 
 

@@ -8,7 +8,6 @@ and left alone; either way the worker goes on. A second worker is safe, as a sam
 in a representation, but not faster.
 """
 
-import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from ingest.buffer import (
     sample_key,
 )
 from ingest.database import open_engine, read, write
+from ingest.process import begin_process
 from ingest.settings import Settings
 from ingest.shards import CorruptShardError, Span, WrittenShard, verify
 from ingest.tables import Placement, Sample, Shard
@@ -182,9 +182,7 @@ def _has_place(representation: str) -> ColumnElement[bool]:
 def main() -> None:
     """Run one worker on this machine until SIGTERM or SIGINT."""
     settings = Settings()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = begin_process()
     engine = open_engine(settings.resolved_database_url)
     encoder = load(settings.encoder or SHIPPED)
     EncodeWorker(engine, settings.shards_path, encoder).run(stop)

@@ -7,7 +7,6 @@ run never waits for it; a dead worker's claim returns after 10 minutes, and an e
 """
 
 import json
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from sqlalchemy.orm import Session
 from ingest.actions import Action
 from ingest.cut import episode_actions
 from ingest.database import open_engine, read, write
+from ingest.process import begin_process
 from ingest.settings import Settings
 from ingest.tables import Episode, SessionRow
 from trainer.tables import Checkpoint, Evaluation, Metric, Run
@@ -178,9 +178,7 @@ def _held_out(session: Session, environment: str) -> tuple[str, ...]:
 def main() -> None:
     """Run one worker on this machine until SIGTERM or SIGINT."""
     settings = Settings()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = begin_process()
     engine = open_engine(settings.resolved_database_url)
     EvaluationWorker(engine, settings).run(stop)
     engine.dispose()

@@ -1,23 +1,23 @@
 """The trainer's process: `python -m trainer.run --name N --max-steps S --mix M --lr X --seed K`.
 
 A run that exists is resumed by its name alone, after a crash as after a stop. SIGTERM and SIGINT
-save a checkpoint at the next step boundary and stop it. Exit code 0: finished or stopped; 1: an
-error, which is in the run's row, too. torch gets one thread unless `--threads` says otherwise:
-results are the same bits on every machine with the same thread count.
+save a checkpoint at the next step boundary and stop it. Exit code 0: finished, before or now, or
+stopped; 1: an error, which is in the run's row, too. torch gets one thread unless `--threads` says
+otherwise: results are the same bits on every machine with the same thread count.
 """
 
 import argparse
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
 import torch
 from pydantic import ValidationError
 from sqlalchemy import Engine, select
 
 from ingest.database import open_engine, read
+from ingest.process import begin_process
 from ingest.settings import Settings
 from trainer.lease import LeaseLost, RunHeld
 from trainer.neuralos.family import NeuralOSFamily
@@ -27,7 +27,9 @@ from trainer.tables import Run
 from trainer.take_over import NothingToResume
 from trainer.training import NoSamples, Workplace, train
 
-UNTRAINABLE = (CommandRefused, LeaseLost, NoSamples, NothingToResume, RunFinished, RunHeld)
+log = structlog.get_logger()
+
+UNTRAINABLE = (CommandRefused, LeaseLost, NoSamples, NothingToResume, RunHeld)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(asked.threads)
     settings = Settings()
     engine = open_engine(settings.resolved_database_url)
-    place = Workplace(engine, settings, _stop_on_signals())
+    place = Workplace(engine, settings, begin_process())
     try:
         options = RunOptions(
             max_steps=asked.max_steps, mix=asked.mix, lr=asked.lr, seed=asked.seed, base=asked.base
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         family = NeuralOSFamily(_base_of(engine, asked.name, options))
         run = find_or_make_run(engine, asked.name, options, family)
         train(place, run, family)
+    except RunFinished as done:
+        log.info("nothing_to_train", reason=str(done))
     except (*UNTRAINABLE, ValidationError) as error:
         sys.exit(f"trainer: {error}")
     finally:
@@ -67,13 +71,6 @@ def _base_of(engine: Engine, name: str, options: RunOptions) -> Path | None:
         run = session.scalars(select(Run).where(Run.name == name)).first()
     base = options.base if run is None else options_of(run).base
     return Path(base) if base else None
-
-
-def _stop_on_signals() -> threading.Event:
-    stop_asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop_asked.set())
-    return stop_asked
 
 
 if __name__ == "__main__":

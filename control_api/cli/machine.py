@@ -25,8 +25,8 @@ def up(
 ) -> None:
     """Start everything on this machine and keep it running until Ctrl-C."""
     from control_api.folder_lock import FolderHeld
-    from control_api.logs import log_to
     from control_api.supervise import PortTaken, supervising
+    from ingest.logs import log_to
 
     log_to(sys.stderr)
     settings = settings_of(data, port=port)

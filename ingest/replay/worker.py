@@ -9,7 +9,6 @@ against none. Any number of workers may run. A lease is renewed when a third of 
 """
 
 import os
-import signal
 import socket
 import threading
 import time
@@ -33,6 +32,7 @@ from ingest.buffer import (
 )
 from ingest.cut import episode_actions
 from ingest.database import open_engine, read, write
+from ingest.process import begin_process
 from ingest.replay.drawn import DrawnDesktop
 from ingest.replay.environment import Environment
 from ingest.replay.queue import Claim, claim_next, fail, finish, held_episode, release, renew
@@ -194,9 +194,7 @@ class ReplayWorker:
 def main() -> None:
     """Run one worker on this machine until SIGTERM or SIGINT."""
     settings = Settings()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = begin_process()
     engine = open_engine(settings.resolved_database_url)
 
     def make_desktop() -> Environment:
