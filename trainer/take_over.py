@@ -51,7 +51,7 @@ def _tips(session: Session, run_id: str) -> dict[str, int]:
     branches = session.scalars(select(Branch).where(Branch.run_id == run_id))
     tips = {branch.name: branch.from_step for branch in branches}
     last = select(Step.branch, func.max(Step.step)).where(Step.run_id == run_id)
-    return tips | {name: step for name, step in session.execute(last.group_by(Step.branch))}
+    return tips | dict(session.execute(last.group_by(Step.branch)).tuples().all())
 
 
 def _rerun(
