@@ -250,6 +250,14 @@ def test_a_slice_used_up_draws_again_when_fresh_samples_come_or_its_limit_rises(
     assert sorted(drawn(sampler, 4)) == [0, 1, 2, 7]
 
 
+def test_a_step_that_uses_limits_cannot_fill_draws_nothing() -> None:
+    once = SlicePolicy(1.0, max_uses=1)
+    sampler = sampler_over({"a": slice_change(range(3))}, policies={"a": once})
+    with pytest.raises(NothingToDraw):
+        sampler.draw(4)
+    assert sorted(sampler.draw(3).numbers.tolist()) == [0, 1, 2]
+
+
 # Undo and resume
 
 
