@@ -1,8 +1,8 @@
 """The line at a glance: how much is in each stage, and how much waits before the next.
 
 In: the tables. Out: counts that add up at rest: every event in the log became a row, every episode
-is replayed, every live sample has latents. Decision: counted on demand from indexes; the slowest
-takes about 10 ms for 100,000 events, so a page may ask every second.
+is replayed, every trainable sample has latents. Decision: counted on demand from indexes; the
+slowest takes about 10 ms for 100,000 events, so a page may ask every second.
 """
 
 from collections.abc import Mapping
@@ -43,6 +43,7 @@ class Stages(BaseModel):
     episodes: dict[str, int] = Field(description="by state")
     revision: int = Field(description="of the buffer")
     samples: int = Field(description="in the buffer; retired ones are not counted")
+    trainable: int = Field(description="samples of the split `train`, the ones that get latents")
     shards: dict[str, int] = Field(description="by representation")
     latents: dict[str, int] = Field(description="samples of the buffer that have them, by encoder")
     runs: dict[str, int] = Field(description="by state")
@@ -64,6 +65,12 @@ def get_stages(request: Request, engine: Database) -> Stages:
             episodes=_counts(session, Episode.state),
             revision=latest_revision(session),
             samples=_count(session, select(func.count()).where(Sample.retired_revision.is_(None))),
+            trainable=_count(
+                session,
+                select(func.count()).where(
+                    Sample.split == "train", Sample.retired_revision.is_(None)
+                ),
+            ),
             shards=_counts(session, Shard.representation),
             latents=_latents(session),
             runs=_counts(session, Run.state),

@@ -1,7 +1,8 @@
 """The encode worker: frame shards get latents of one encoder, `python -m trainer.encode`.
 
-In: live frame shards with samples that have no latent of this encoder yet, the newest first, so
-that fresh samples do not queue behind a re-encoding of everything. Out: for each a latent shard,
+In: live frame shards with samples of the `train` split that have no latent of this encoder yet, the
+newest first, so that fresh samples do not queue behind a re-encoding of everything; held-out ones
+are never drawn, and the evaluation encodes what it judges by. Out: for each a latent shard,
 and in one transaction its samples' places and a revision. A shard whose bytes are not what was
 written is quarantined with its samples and reported; one that this encoder can't take is reported
 and left alone; either way the worker goes on. A second worker is safe, as a sample has one place
@@ -149,6 +150,7 @@ def _waiting_shards(session: Session, representation: str, after_revision: int) 
                 Placement.representation == FRAME,
                 Placement.added_revision > after_revision,
                 Shard.state == "live",
+                Sample.split == "train",
                 Sample.retired_revision.is_(None),
                 ~_has_place(representation),
             )

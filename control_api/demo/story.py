@@ -28,15 +28,15 @@ SLICES = {
     "fresh": "task:open_browser,create_folder",
 }
 MIXES = {"everyday": {"everyday": 1.0}, "half": {"everyday": 0.5, "fresh": FRESH_SHARE}}
-MIN_SAMPLES = 1_000
+MAX_BACKLOG = 500  # samples that may still wait for their latents
 FILL_S = 300.0
 
 EARLIER = (
-    Crowd(name="everyday", weights=OLD_SKILLS, num_visits=30, seed=11, days_ago=6),
+    Crowd(name="everyday", weights=OLD_SKILLS, num_visits=24, seed=11, days_ago=6),
     Crowd(name="later", weights=OLD_SKILLS, num_visits=20, seed=12, days_ago=1, is_held_out=True),
 )
 LATELY = (
-    Crowd(name="fresh", weights=FRESH, num_visits=40, seed=21, days_ago=2),
+    Crowd(name="fresh", weights=FRESH, num_visits=32, seed=21, days_ago=2),
     Crowd(name="unseen", weights=FRESH, num_visits=24, seed=22, days_ago=0.5, is_held_out=True),
 )
 
@@ -69,11 +69,11 @@ class Story:
         first_logs, second_logs = bundled_logs()
         self._data_comes_in(first_logs, EARLIER)
         self._curate()
-        self._wait_for_samples("everyday", MIN_SAMPLES)
+        self._wait_for_samples()
         self._start_runs()
         with self._meanwhile(lambda: self._data_comes_in(second_logs, LATELY)):
             self.live.wait_for_step(20)
-            self._wait_for_samples("fresh", MIN_SAMPLES)
+        self._wait_for_samples()
         self._steer()
         self._experiment_and_roll_back()
         self._finish()
@@ -94,14 +94,19 @@ class Story:
             self._machine.remote.post("/v1/mixes", {"name": name, "shares": shares})
         self._say("slices: " + ", ".join(f"{name} = {words}" for name, words in SLICES.items()))
 
-    def _wait_for_samples(self, slice_name: str, least: int) -> None:
-        def trainable() -> int:
-            preview = self._machine.remote.post("/v1/mixes/preview", {"shares": {slice_name: 1.0}})
-            num_samples: int = preview["slices"][0]["num_samples"]
-            return num_samples
+    def _wait_for_samples(self) -> None:
+        """Wait until what people did by now can be drawn: replayed, indexed and encoded."""
+        stages: dict[str, Any] = {}
 
-        self._machine.wait(f"samples of {slice_name}", lambda: trainable() >= least, FILL_S)
-        self._say(f"replayed, indexed and encoded: {trainable()} samples of {slice_name}")
+        def is_through() -> bool:
+            stages.update(self._machine.remote.get("/v1/stages"))
+            waits: int = stages["log_waiting"] + stages["sessions_to_cut"]
+            waits += sum(stages["episodes"].get(state, 0) for state in ("waiting", "leased"))
+            latents = max(stages["latents"].values(), default=0)
+            return waits == 0 and bool(stages["trainable"] - latents <= MAX_BACKLOG)
+
+        self._machine.wait("what people did, as samples", is_through, FILL_S)
+        self._say(f"replayed, indexed and encoded: {stages['trainable']} samples to draw from")
 
     def _start_runs(self) -> None:
         for run in (self.live, self.control):

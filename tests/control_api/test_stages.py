@@ -38,7 +38,7 @@ def test_each_stage_is_counted_by_state(viewer: TestClient, engine: Engine) -> N
     assert stages["events"] == 6
     assert stages["sessions"] == {"eval": 1, "train": 1}
     assert stages["episodes"] == {"replayed": 2}
-    assert stages["samples"] == 6
+    assert (stages["samples"], stages["trainable"]) == (6, 3)
     assert stages["shards"] == {"frame": 2, "latent:a": 1}
     assert stages["latents"] == {"latent:a": 3}
     assert stages["runs"] == {"running": 1}

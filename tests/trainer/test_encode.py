@@ -57,10 +57,12 @@ def replay(
     settings: Settings,
     payloads: Sequence[dict[str, object]] | int = 3,
     size: tuple[int, int] = (128, 96),
+    split: str = "train",
 ) -> str:
     """Make an episode and replay it; returns its id."""
     with write(engine) as session:
-        episode_id = make_episode(session, payloads=payloads).episode_id
+        owner = make_session(session, split=split)
+        episode_id = make_episode(session, owner, payloads=payloads).episode_id
     with ReplayWorker(engine, settings, lambda: DrawnDesktop(*size)) as worker:
         assert worker.replay_next()
     return episode_id
@@ -122,6 +124,14 @@ def damage(settings: Settings, engine: Engine, episode_id: str) -> str:
     data[700] ^= 1
     path.write_bytes(data)
     return shard.shard_id
+
+
+def test_held_out_samples_get_no_latents(
+    worker: EncodeWorker, engine: Engine, settings: Settings
+) -> None:
+    replay(engine, settings, split="eval")
+    encode_all(worker)
+    assert places(engine, worker.representation) == []
 
 
 def test_every_sample_gets_the_latent_of_its_own_frame(
