@@ -1,8 +1,8 @@
 """How fast windows reach a batch, beside a bare pread of as many: `python benchmarks/stream.py`.
 
 Batches of 64 shuffled windows of 24 records (14 kB each), page cache hot: by a bare pread into a
-new batch, by `WindowReader`, and by the whole stream with its sampler and thread. Then what drawing a
-batch from a million samples costs, and what taking 10,000 fresh ones in.
+new batch, by `WindowReader`, and by the whole stream with its sampler and thread. Then what drawing
+a batch from a million samples costs, and what taking 10,000 fresh ones in.
 """
 
 import os
