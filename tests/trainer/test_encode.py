@@ -25,7 +25,7 @@ from ingest.replay.worker import ReplayWorker
 from ingest.settings import Settings
 from ingest.shards import read_span, split_members, verify
 from ingest.tables import Episode, Placement, Revision, Sample, Shard
-from tests.factories import action_payload, make_episode
+from tests.factories import action_payload, make_episode, make_session
 from trainer.encode import EncodeWorker
 from trainer.neuralos.encoder import Encoder, EncoderConfig
 from trainer.neuralos.records import FIRST_KEY, IS_CHANGE, LEFT, X, Y, record_bytes, unpack
