@@ -34,15 +34,19 @@ from trainer.tables import Checkpoint, Metric, Step
 from trainer.training import Workplace, train
 
 
+def write_one_line(log_file: Path) -> Path:
+    """One line of a deployed NeuralOS's log, somebody moved the pointer, and the session's end."""
+    line = bundled_logs()[0][0].read_bytes().splitlines(keepends=True)[0]
+    end = json.dumps(json.loads(line) | {"is_eos": True, "inputs": None}) + "\n"
+    log_file.write_bytes(line + end.encode())
+    return log_file
+
+
 @pytest.mark.timeout(300)
 def test_one_shipped_line_reaches_one_optimizer_step_and_one_point_of_the_curve(
     settings: Settings, engine: Engine, tmp_path: Path
 ) -> None:
-    # One line of a deployed NeuralOS's log: somebody moved the pointer.
-    line = bundled_logs()[0][0].read_bytes().splitlines(keepends=True)[0]
-    end = json.dumps(json.loads(line) | {"is_eos": True, "inputs": None}) + "\n"
-    log_file = tmp_path / "session_1.jsonl"
-    log_file.write_bytes(line + end.encode())
+    log_file = write_one_line(tmp_path / "session_1.jsonl")
 
     # receive: the shipper sends it with a key; 202 says that the event log has it.
     with write(engine) as session:
