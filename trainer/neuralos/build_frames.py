@@ -1,6 +1,6 @@
 """Frames to train the encoder on: aimless use of many differently laid out drawn desktops.
 
-Half of the desktops have the standard layout, half random places and colours, so that the encoder
+Three of four desktops have the standard layout, one random places and colours: the encoder
 is at home on the one and lost on none (neuralos.md 7.4 c: an encoder trained on one look is the
 hard floor for every other). The wanderer opens everything: browser pages, dialogs, menus, folders.
 Every frame comes with its pointer's place, which the encoder's loss weighs.
@@ -18,7 +18,7 @@ from ingest.actions import SCREEN_HEIGHT, SCREEN_WIDTH, Action
 from ingest.replay.drawn import DrawnDesktop, Layout
 
 _STEPS_PER_DESKTOP = 96
-_STANDARD_SHARE = 0.5
+_STANDARD_SHARE = 0.75
 _DESKTOPS_AT_ONCE = 16
 
 
