@@ -50,8 +50,8 @@ def _tips(session: Session, run_id: str) -> dict[str, int]:
     """The last recorded step of each branch; where it began, if it has none."""
     branches = session.scalars(select(Branch).where(Branch.run_id == run_id))
     tips = {branch.name: branch.from_step for branch in branches}
-    last = select(Step.branch, func.max(Step.step)).where(Step.run_id == run_id)
-    return tips | dict(session.execute(last.group_by(Step.branch)).tuples().all())
+    last = select(Step.branch, func.max(Step.step).label("step")).where(Step.run_id == run_id)
+    return tips | {row.branch: row.step for row in session.execute(last.group_by(Step.branch))}
 
 
 def _rerun(

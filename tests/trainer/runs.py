@@ -1,11 +1,13 @@
 """Runs, mixes and commands for tests, as rows."""
 
+from uuid import uuid4
+
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from ingest.database import write
 from ingest.slices import save_mix, save_slice
-from tests.factories import make_samples
+from tests.factories import make_samples, make_session
 from trainer import command_queue
 from trainer.commands import parse
 from trainer.tables import Branch, Command, Run
@@ -50,9 +52,13 @@ def make_mix(session: Session, name: str = "mix", **shares: float) -> None:
 
 
 def make_tiny_samples(session: Session, task: str, count: int) -> None:
-    """Samples of one episode and task, placed where the tiny family reads."""
+    """Samples of one visit and task, placed where the tiny family reads."""
     make_samples(
-        session, changes=[()] * count, tasks=(task,), representations=(TINY_REPRESENTATION,)
+        session,
+        owner=make_session(session, session_id=uuid4().hex),  # unique over processes, too
+        changes=[()] * count,
+        tasks=(task,),
+        representations=(TINY_REPRESENTATION,),
     )
 
 
