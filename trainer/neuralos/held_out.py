@@ -68,8 +68,8 @@ def _case(position: int, kind: str, counterfactual: NDArray[np.uint8]) -> Case |
 
 def _vector(action: Action, held: HeldKeys, is_change: bool) -> NDArray[np.int16]:
     return action_vector(
-        x=round(action.x),
-        y=round(action.y),
+        x=int(action.x),
+        y=int(action.y),
         is_left_click=action.left,
         is_right_click=action.right,
         is_change=is_change,

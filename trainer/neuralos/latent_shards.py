@@ -70,8 +70,8 @@ def _frame(key: str, png: bytes, described: bytes) -> Frame:
     fields = orjson.loads(described)
     action = fields["action"]
     vector = action_vector(
-        x=round(action["x"]),
-        y=round(action["y"]),
+        x=int(action["x"]),
+        y=int(action["y"]),
         is_left_click=action["left"],
         is_right_click=action["right"],
         is_change=fields["ticks_since_change"] == 0,

@@ -19,12 +19,12 @@ NumpyBatch = dict[str, NDArray[Any]]
 def config() -> ModelConfig:
     return ModelConfig(
         encoder_hash="0" * 16,
-        latent_mean=(0.5,) * 8,
-        latent_std=(2.0,) * 8,
+        latent_mean=(0.5,) * 16,
+        latent_std=(2.0,) * 16,
         hidden=32,
         token_width=16,
         head_width=16,
-        map_channels=16,
+        map_channels=20,
         renderer_channels=(16, 16),
         num_supervised=3,
     )
@@ -47,7 +47,7 @@ def make_batch() -> Callable[..., NumpyBatch]:
         actions[..., IS_CHANGE] = rng.random((num_windows, length)) < 0.1
         starts_episode = np.arange(num_windows) % 2 == 0
         num_valid = np.where(starts_episode, length // 2, length)
-        latents = rng.normal(size=(num_windows, length, 8, 12, 16)).astype(np.float32)
+        latents = rng.normal(size=(num_windows, length, 16, 12, 16)).astype(np.float32)
         for row, valid in enumerate(num_valid):
             latents[row, : length - valid] = 0
             actions[row, : length - valid] = 0

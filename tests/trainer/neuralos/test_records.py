@@ -94,7 +94,7 @@ def test_records_read_from_a_wrong_place_are_corruption(tmp_path: Path) -> None:
 
 
 def test_records_of_another_shape_are_corruption(tmp_path: Path) -> None:
-    path, spans = write_shard(tmp_path, *random_records(1, (8, 16, 12)))
+    path, spans = write_shard(tmp_path, *random_records(1, (16, 16, 12)))
     with pytest.raises(CorruptShardError, match="no records"):
         unpack(read_span(path, spans[0].offset, record_bytes()))
 

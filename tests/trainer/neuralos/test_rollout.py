@@ -18,7 +18,7 @@ def _track(length: int, seed: int) -> Track:
     actions = np.zeros((length, ACTION_WIDTH), np.int16)
     actions[:, X], actions[:, Y] = rng.integers(0, 512, length), rng.integers(0, 384, length)
     actions[:, LEFT] = rng.random(length) < 0.2
-    return Track(rng.normal(size=(length, 8, 12, 16)).astype(np.float32), actions)
+    return Track(rng.normal(size=(length, 16, 12, 16)).astype(np.float32), actions)
 
 
 def _deterministic(model: NeuralOS) -> NeuralOS:
@@ -46,7 +46,7 @@ def test_autoregression_is_teacher_forcing_on_ones_own_frames(model: NeuralOS) -
 
 
 def test_a_session_shows_the_frames_of_its_rollout(config: ModelConfig) -> None:
-    encoder = Encoder(EncoderConfig(block_out_channels=(16,), latent_channels=8)).eval()
+    encoder = Encoder(EncoderConfig(block_out_channels=(16,))).eval()
     fields = {**vars(config), "encoder_hash": encoder.hash}
     model = _deterministic(NeuralOS(ModelConfig(**fields)))
     track = _track(3, 5)
@@ -59,7 +59,7 @@ def test_a_session_shows_the_frames_of_its_rollout(config: ModelConfig) -> None:
 
 
 def test_a_session_refuses_an_encoder_of_another_run(model: NeuralOS, tmp_path: Path) -> None:
-    encoder = Encoder(EncoderConfig(block_out_channels=(16,), latent_channels=8))
+    encoder = Encoder(EncoderConfig(block_out_channels=(16,)))
     encoder.save(tmp_path)
     with pytest.raises(ValueError, match="encoder"):
         Session(model, Encoder.load(tmp_path))

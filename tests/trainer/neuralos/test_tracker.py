@@ -72,7 +72,7 @@ def test_the_pointers_gaussian_is_centred_between_cells(
 def test_folded_attention_equals_keys_and_values_written_out(config: ModelConfig) -> None:
     torch.manual_seed(0)
     attention = FrameAttention(config)
-    hidden, frame = torch.randn(3, config.hidden), torch.randn(3, 8, 12 * 16)
+    hidden, frame = torch.randn(3, config.hidden), torch.randn(3, 16, 12 * 16)
     tokens = attention.token(frame.transpose(1, 2)) + attention.position
     heads = (config.num_heads, -1)
     query = attention.query(hidden).unflatten(1, heads)[:, :, None]

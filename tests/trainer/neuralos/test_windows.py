@@ -113,5 +113,5 @@ def test_supervised_frames_are_distinct_and_inside_the_window(
 
 
 def test_denormalise_undoes_normalise(config: ModelConfig) -> None:
-    latents = np.random.default_rng(0).normal(size=(2, 8, 12, 16)).astype(np.float32)
+    latents = np.random.default_rng(0).normal(size=(2, 16, 12, 16)).astype(np.float32)
     assert np.allclose(denormalise(normalise(latents, config), config), latents, atol=1e-6)
