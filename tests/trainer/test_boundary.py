@@ -1,7 +1,4 @@
-"""Commands at step boundaries, judged from outside: torch's own hook, the batches, the losses.
-
-A witness submits commands in the midst of a step; what it saw in the steps after is the judge.
-"""
+"""Commands at step boundaries, judged from outside by a witness that asks in the midst of a step."""
 
 import math
 import sqlite3
@@ -390,11 +387,11 @@ def test_an_error_in_the_training_fails_the_run_and_says_why(
 
 
 def _wait_for_state(engine: Engine, command_id: str, *states: str) -> None:
-    def is_there() -> bool:
+    def state() -> str:
         with read(engine) as session:
-            return session.get_one(Command, command_id).state in states
+            return session.get_one(Command, command_id).state
 
-    _wait_until(is_there)
+    _wait_until(lambda: state() in states)
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
