@@ -1,4 +1,4 @@
-"""Commands at step boundaries, judged from outside by a witness that asks in the midst of a step."""
+"""Commands at step boundaries, judged from outside by a witness that asks amid a step."""
 
 import math
 import sqlite3
@@ -368,8 +368,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(
     with pytest.raises(RuntimeError, match="taken over"):
         training(100_000)
     run = the_run(engine)
-    assert run.holder == "elsewhere/1/1"
-    assert run.state != "failed"
+    assert (run.holder, run.state != "failed") == ("elsewhere/1/1", True)
 
 
 def test_an_error_in_the_training_fails_the_run_and_says_why(
