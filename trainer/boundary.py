@@ -152,4 +152,4 @@ class Boundary:
         try:
             run.journal.write(run.save(trainer))
         except CheckpointFailed as error:
-            log.warning("checkpoint_failed", run_id=run.run_id, step=step, error=str(error))
+            log.warning("checkpoint_failed", run_id=run.run_id, step=step, reason=str(error))

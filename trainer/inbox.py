@@ -116,7 +116,7 @@ class Inbox:
 
     def _note_outage(self, error: Exception) -> None:
         if not self._is_away:
-            log.warning("inbox_database_away", run_id=self._run_id, error=str(error))
+            log.warning("inbox_database_away", run_id=self._run_id, reason=str(error))
         self._is_away = True
 
     def close(self) -> None:

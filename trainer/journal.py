@@ -123,7 +123,7 @@ class Journal:
             self._changed.notify_all()
 
     def _wait_out(self, error: OperationalError) -> None:
-        log.warning("journal_delayed", num_waiting=len(self._entries), error=str(error.orig))
+        log.warning("journal_delayed", num_waiting=len(self._entries), reason=str(error.orig))
         time.sleep(RETRY_S)
 
     def _fail(self, error: Exception) -> None:

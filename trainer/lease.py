@@ -76,7 +76,7 @@ class Lease:
             try:
                 self._extend()
             except OperationalError as error:  # the database is away: tried again in a third
-                log.warning("lease_renewal_delayed", run_id=self.run_id, error=str(error.orig))
+                log.warning("lease_renewal_delayed", run_id=self.run_id, reason=str(error.orig))
             except LeaseLost:
                 log.warning("lease_lost", run_id=self.run_id, fence=self.fence)
                 return
@@ -89,13 +89,16 @@ class Lease:
             session.execute(mine.values(holder=this_process(), lease_expires_at=expires_at))
 
     def close(self) -> None:
-        """Give the run free, if it is still ours."""
+        """Give the run free, if it is still ours; an absent database frees it by the lease's end."""
         self._closed.set()
         self._thread.join(timeout=CLOSE_TIMEOUT_S)
-        with suppress(LeaseLost), write(self._engine) as session:
-            self.assert_held(session)
-            mine = update(Run).where(Run.run_id == self.run_id)
-            session.execute(mine.values(holder=None, lease_expires_at=None))
+        try:
+            with suppress(LeaseLost), write(self._engine) as session:
+                self.assert_held(session)
+                mine = update(Run).where(Run.run_id == self.run_id)
+                session.execute(mine.values(holder=None, lease_expires_at=None))
+        except OperationalError as error:
+            log.warning("lease_not_given_free", run_id=self.run_id, reason=str(error.orig))
 
     def __enter__(self) -> Self:
         return self
