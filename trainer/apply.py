@@ -14,6 +14,7 @@ from typing import Any, assert_never
 from transformers import Trainer
 
 from ingest.ids import content_id
+from trainer.command_entries import EvaluationAsked
 from trainer.commands import (
     Evaluate,
     LrChange,
@@ -25,9 +26,10 @@ from trainer.commands import (
     SetMix,
     Stop,
 )
-from trainer.entries import BranchOpened, Entry, EvaluationAsked
+from trainer.entries import Entry
 from trainer.inbox import Received
 from trainer.interactive import live_schedule
+from trainer.lineage import BranchOpened
 from trainer.live import LiveRun
 from trainer.references import CommandRefused, MixVersion
 from trainer.supply import Repeat

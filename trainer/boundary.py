@@ -16,7 +16,7 @@ import structlog
 from transformers import Trainer
 
 from trainer.checkpoints import CheckpointFailed
-from trainer.entries import CommandStarted
+from trainer.command_entries import CommandStarted
 from trainer.family import Tensors
 from trainer.inbox import Inbox
 from trainer.live import LiveRun

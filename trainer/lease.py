@@ -89,7 +89,7 @@ class Lease:
             session.execute(mine.values(holder=this_process(), lease_expires_at=expires_at))
 
     def close(self) -> None:
-        """Give the run free, if it is still ours; an absent database frees it by the lease's end."""
+        """Give the run free, if it is still ours; without a database it is when the lease ends."""
         self._closed.set()
         self._thread.join(timeout=CLOSE_TIMEOUT_S)
         try:

@@ -14,12 +14,13 @@ from transformers import Trainer
 
 from ingest.ids import content_id
 from trainer.checkpoints import Manifest, RunPosition, read_manifest, write_checkpoint
-from trainer.entries import CheckpointSaved, RunMoved
+from trainer.entries import RunMoved
 from trainer.family import ModelFamily
 from trainer.hf_state import restore_state, write_state
 from trainer.interactive import live_schedule
 from trainer.journal import Journal
 from trainer.lease import Lease
+from trainer.lineage import CheckpointSaved
 from trainer.references import CommandRefused
 from trainer.register import Register
 from trainer.supply import Repeat, Supply

@@ -11,7 +11,7 @@ from itertools import count
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from trainer.entries import CheckpointSaved
+from trainer.lineage import CheckpointSaved
 from trainer.references import CommandRefused
 from trainer.tables import Checkpoint
 

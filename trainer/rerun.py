@@ -17,7 +17,7 @@ from transformers import Trainer
 from trainer.apply import change
 from trainer.checkpoints import Manifest
 from trainer.commands import AnyCommand, Pause, Resume, Rollback, SetLr, Stop
-from trainer.entries import CheckpointSaved
+from trainer.lineage import CheckpointSaved
 from trainer.live import LiveRun
 from trainer.references import MixVersion
 from trainer.supply import Repeat

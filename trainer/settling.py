@@ -13,8 +13,9 @@ import structlog
 from transformers import Trainer
 
 from trainer.apply import apply
+from trainer.command_entries import CommandSettled
 from trainer.command_queue import Settlement
-from trainer.entries import CommandSettled, Entry, Together
+from trainer.entries import Entry, Together
 from trainer.inbox import Received
 from trainer.lease import LeaseLost
 from trainer.live import LiveRun, RestoreFailed

@@ -23,7 +23,8 @@ from ingest.database import read, write
 from ingest.tables import Shard
 from trainer.adopt import Adopter, AdoptionPlan
 from trainer.checkpoints import RunPosition
-from trainer.entries import AdoptionFollowed, AdoptionTaken, Entry
+from trainer.entries import Entry
+from trainer.lineage import AdoptionFollowed, AdoptionTaken
 from trainer.mix import MixStatus, NothingToDraw
 from trainer.planner import Planner
 from trainer.references import MixVersion

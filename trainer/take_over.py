@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from trainer.checkpoints import CheckpointDamaged, read_manifest
 from trainer.commands import parse
-from trainer.entries import CheckpointSaved
+from trainer.lineage import CheckpointSaved
 from trainer.register import Register, load_register
 from trainer.rerun import Origin, Recorded, Rerun
 from trainer.supply import Repeat

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from ingest.database import open_engine, read, write
 from ingest.settings import Settings
 from tests.trainer.runs import ask, make_run
-from trainer.entries import CommandSettled, RunEnded, StepTaken
+from trainer.command_entries import CommandSettled
+from trainer.entries import RunEnded, StepTaken
 from trainer.journal import Journal
 from trainer.lease import Lease, LeaseLost
 from trainer.tables import Command, Metric, Run, Step
