@@ -148,12 +148,17 @@ def _trainer(
     return trainer
 
 
-def wait_for_samples(adopter: Adopter, mix: MixVersion, stop_asked: threading.Event) -> bool:
+def wait_for_samples(
+    adopter: Adopter,
+    mix: MixVersion,
+    stop_asked: threading.Event,
+    timeout_s: float = SAMPLES_WAIT_S,
+) -> bool:
     """Wait until each slice of the mix has a sample; False when asked to stop meanwhile.
 
-    Raises NoSamples naming the empty slices after SAMPLES_WAIT_S.
+    Raises NoSamples naming the empty slices after `timeout_s`.
     """
-    deadline = time.monotonic() + SAMPLES_WAIT_S
+    deadline = time.monotonic() + timeout_s
     wanted = [name for name, share in mix.shares.items() if share > 0]
     while not stop_asked.is_set():
         plan = adopter.latest(wanted)
@@ -162,7 +167,7 @@ def wait_for_samples(adopter: Adopter, mix: MixVersion, stop_asked: threading.Ev
             return True
         if time.monotonic() > deadline:
             raise NoSamples(
-                f"mix {mix.name!r}: no samples in {', '.join(empty)} after {SAMPLES_WAIT_S:g} s; "
+                f"mix {mix.name!r}: no samples in {', '.join(empty)} after {timeout_s:g} s; "
                 "look at the slice's filter, and whether replay and encode workers run"
             )
         stop_asked.wait(LOOK_FOR_SAMPLES_EVERY_S)

@@ -1,5 +1,6 @@
 """Commands that arrive in the midst of steps, and what became of them."""
 
+import time
 from collections.abc import Callable, Mapping
 
 from sqlalchemy import Engine, select
@@ -8,18 +9,20 @@ from ingest.database import read, write
 from tests.trainer.runs import ask
 from trainer.tables import Command, Metric, Run
 
+DEADLINE_S = 20.0
+
 Asked = tuple[str, dict[str, object]]
 
 
-def run_id(engine: Engine) -> str:
-    """The one run's id."""
+def the_run(engine: Engine) -> Run:
+    """The one run."""
     with read(engine) as session:
-        return session.scalars(select(Run.run_id)).one()
+        return session.scalars(select(Run)).one()
 
 
 def ask_now(engine: Engine, kind: str, **arguments: object) -> str:
     """Submit a command to the one run; its id."""
-    identity = run_id(engine)
+    identity = the_run(engine).run_id
     with write(engine) as session:
         return ask(session, kind, identity, **arguments).command_id
 
@@ -45,3 +48,21 @@ def metric(engine: Engine, name: str, branch: str = "main") -> dict[int, float |
     query = select(Metric.step, Metric.value).where(Metric.name == name, Metric.branch == branch)
     with read(engine) as session:
         return {row.step: row.value for row in session.execute(query.order_by(Metric.step))}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Until the condition holds, for at most DEADLINE_S."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "what the test waits for did not happen"
+        time.sleep(0.002)
+
+
+def wait_for_state(engine: Engine, command_id: str, *states: str) -> None:
+    """Until a command is in one of these states."""
+
+    def is_there() -> bool:
+        with read(engine) as session:
+            return session.get_one(Command, command_id).state in states
+
+    wait_until(is_there)

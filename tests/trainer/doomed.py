@@ -7,8 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,15 +15,14 @@ from sqlalchemy import Engine, func, select
 
 from ingest.database import open_engine, read
 from ingest.settings import Settings
-from tests.trainer.asking import Asked, asking
+from tests.trainer.asking import Asked, asking, the_run, wait_until
 from tests.trainer.runs import add_samples
 from tests.trainer.tiny import TinyFamily
 from trainer.run_rows import RunOptions, find_or_make_run
-from trainer.tables import Run, Step
+from trainer.tables import Step
 from trainer.training import Workplace, train
 
 NUM_AT_START = 80
-DEADLINE_S = 20.0
 
 
 @dataclass
@@ -45,21 +43,13 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError("what the plan waits for did not happen")
-
-
 def num_recorded(engine: Engine) -> int:
     with read(engine) as session:
         return session.scalar(select(func.count()).select_from(Step)) or 0
 
 
 def is_paused(engine: Engine) -> bool:
-    with read(engine) as session:
-        return session.scalar(select(Run.state)) == "paused"
+    return the_run(engine).state == "paused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +101,9 @@ def _train(settings: Settings, doom: Doom) -> None:
         die()
 
     family.witness.during = during
-    if doom.die_when_paused:
-        threading.Thread(target=die_when_paused, daemon=True).start()
     options = RunOptions(max_steps=100_000, mix="mix")
     run = find_or_make_run(engine, "run", options, family)
+    if doom.die_when_paused:
+        threading.Thread(target=die_when_paused, daemon=True).start()
     with family.witness.watching():
         train(Workplace(engine, settings, threading.Event()), run, family)

@@ -14,11 +14,19 @@ from sqlalchemy import Engine, select
 
 from ingest.database import read, write
 from ingest.settings import Settings
-from tests.trainer.asking import ask_now, asking, commands, metric, run_id
+from tests.trainer.asking import (
+    ask_now,
+    asking,
+    commands,
+    metric,
+    the_run,
+    wait_for_state,
+    wait_until,
+)
 from tests.trainer.runs import add_samples, make_mix
 from tests.trainer.tiny import Seen, TinyFamily, Witness
 from trainer.cohorts import unpack_numbers
-from trainer.tables import Checkpoint, Command, Evaluation, Run, Step
+from trainer.tables import Checkpoint, Command, Evaluation, Step
 from trainer.training import Workplace
 
 pytest_plugins = ("tests.trainer.live_runs",)
@@ -26,7 +34,6 @@ pytest_plugins = ("tests.trainer.live_runs",)
 Training = Callable[..., str]
 
 OLD, FRESH = range(1, 41), range(41, 81)
-DEADLINE_S = 10.0
 
 
 @pytest.fixture
@@ -36,11 +43,6 @@ def witness(family: TinyFamily) -> Witness:
 
 def rates(steps: list[Seen]) -> list[float]:
     return [step.lr for step in steps]
-
-
-def the_run(engine: Engine) -> Run:
-    with read(engine) as session:
-        return session.scalars(select(Run)).one()
 
 
 def steps_of(engine: Engine, branch: str = "main") -> list[Step]:
@@ -112,7 +114,7 @@ def test_what_was_received_before_a_step_began_holds_in_it(
         for number in range(1, 21):
             lr = number / 1000
             command_id = ask_now(engine, "set_lr", value=lr)
-            _wait_for_state(engine, command_id, "received", "applying", "applied")
+            wait_for_state(engine, command_id, "received", "applying", "applied")
             received.append((time.time(), lr))
 
     thread = threading.Thread(target=client)
@@ -160,14 +162,14 @@ def test_a_paused_run_takes_no_step_and_applies_everything_at_once(
     training: Training, witness: Witness, engine: Engine
 ) -> None:
     def client() -> None:
-        _wait_until(lambda: the_run(engine).state == "paused")
+        wait_until(lambda: the_run(engine).state == "paused")
         paused_at = len(witness.steps)
         lr, mix = (
             ask_now(engine, "set_lr", value=0.5),
             ask_now(engine, "set_mix", name="fresh"),
         )
         for command_id in (lr, mix):
-            _wait_for_state(engine, command_id, "applied")
+            wait_for_state(engine, command_id, "applied")
         assert len(witness.steps) == paused_at
         ask_now(engine, "resume")
 
@@ -185,35 +187,6 @@ def test_a_paused_run_takes_no_step_and_applies_everything_at_once(
     assert rates(witness.steps) == [0.01, 0.01, 0.01, 0.5, 0.5, 0.5]
     assert set(witness.steps[3].ids) <= set(FRESH)
     assert [command.effective_step for command in commands(engine)] == [4, 4, 4, 4]
-
-
-def test_stop_saves_and_ends_the_run_and_what_comes_after_it_expires(
-    training: Training, witness: Witness, engine: Engine
-) -> None:
-    witness.during = asking(engine, {3: [("stop", {}), ("set_lr", {"value": 0.5})]})
-    assert training(6) == "stopped"
-    assert len(witness.steps) == 3
-    assert [command.state for command in commands(engine)] == ["applied", "expired"]
-    with read(engine) as session:
-        names = set(session.scalars(select(Checkpoint.name)))
-    assert names == {"main-0", "main-3"}
-    assert the_run(engine).state == "stopped"
-
-
-def test_a_signal_to_stop_ends_even_a_paused_run(
-    training: Training, witness: Witness, engine: Engine, place: Workplace
-) -> None:
-    witness.during = asking(engine, {2: [("pause", {})]})
-
-    def client() -> None:
-        _wait_until(lambda: bool(witness.steps) and the_run(engine).state == "paused")
-        place.stop_asked.set()
-
-    thread = threading.Thread(target=client)
-    thread.start()
-    assert training(6) == "stopped"
-    thread.join()
-    assert len(witness.steps) == 2
 
 
 def test_a_saved_checkpoint_is_listed_with_its_name_and_note(
@@ -352,49 +325,3 @@ def test_a_locked_database_makes_no_step_wait_and_loses_nothing(
         training(110)
     assert max(after - before for before, after in pairwise(steps_s)) < 1.0
     assert len(metric(engine, "loss")) == 110
-
-
-def test_a_run_that_was_taken_over_writes_nothing_more(
-    training: Training, witness: Witness, engine: Engine
-) -> None:
-    def during(count: int) -> None:
-        if count == 3:
-            with write(engine) as session:
-                run = session.get_one(Run, run_id(engine))
-                run.fence += 1
-                run.holder = "elsewhere/1/1"
-
-    witness.during = during
-    with pytest.raises(RuntimeError, match="taken over"):
-        training(100_000)
-    run = the_run(engine)
-    assert (run.holder, run.state != "failed") == ("elsewhere/1/1", True)
-
-
-def test_an_error_in_the_training_fails_the_run_and_says_why(
-    training: Training, witness: Witness, engine: Engine
-) -> None:
-    def during(count: int) -> None:
-        if count == 3:
-            raise MemoryError("no memory left")
-
-    witness.during = during
-    with pytest.raises(MemoryError):
-        training(5)
-    run = the_run(engine)
-    assert (run.state, run.error, run.holder) == ("failed", "MemoryError: no memory left", None)
-
-
-def _wait_for_state(engine: Engine, command_id: str, *states: str) -> None:
-    def state() -> str:
-        with read(engine) as session:
-            return session.get_one(Command, command_id).state
-
-    _wait_until(lambda: state() in states)
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)

@@ -5,7 +5,7 @@ optimizer step, the sample numbers as they reach the collate function, the loss 
 returns it. Samples have no files: `TinyReader` makes their arrays from their numbers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +20,23 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from tests.trainer.runs import TINY_REPRESENTATION
 from trainer.family import Tensors
 from trainer.permutation import IntArray
-from trainer.stream import Arrays
+from trainer.stream import Arrays, ShardDamaged
 
 WIDTH = 8
 
 
+@dataclass
 class TinyReader:
-    """Arrays made of sample numbers alone."""
+    """Arrays made of sample numbers alone; `damaged` names the shards of those it can't read."""
+
+    damaged: Mapping[int, str] = field(default_factory=dict)
 
     def prepare(self, _numbers: IntArray) -> None: ...
 
     def read(self, numbers: IntArray) -> Arrays:
+        for number in numbers.tolist():
+            if number in self.damaged:
+                raise ShardDamaged(self.damaged[number], number, "a flipped bit")
         angles = numbers[:, None] * np.arange(1, WIDTH + 1)
         return {"x": np.sin(angles).astype(np.float32), "sample_numbers": numbers}
 
@@ -103,13 +109,14 @@ class TinyFamily:
     learning_rate: float = 0.01
     save_every: int = 1_000
     disk_is_full: bool = False
+    damaged: Mapping[int, str] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def load_model(self) -> nn.Module:
         return TinyModel(self.witness)
 
     def open_reader(self, _engine: Engine, _shards_path: Path) -> TinyReader:
-        return TinyReader()
+        return TinyReader(self.damaged)
 
     def collate(self, arrays: Arrays) -> Tensors:
         self.witness.batch(arrays["sample_numbers"])
