@@ -61,7 +61,7 @@ class Journal:
             return entry
         if len(self._entries) == MAX_BACKLOG:
             log.warning("metrics_dropped", num_waiting=MAX_BACKLOG)
-        return replace(entry, metrics={})
+        return replace(entry, has_metrics=False)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything added so far is committed; False when the time was too short."""

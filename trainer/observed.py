@@ -9,13 +9,10 @@ import math
 import time
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from trainer.cohorts import pack_numbers
 from trainer.entries import StepTaken
-from trainer.metrics import step_metrics
 from trainer.mix import MixStatus
 from trainer.permutation import IntArray
 
@@ -29,7 +26,7 @@ class ObservedStep:
     def begin(self, started_at: float) -> None:
         """Start anew; `started_at` is the wall time before commands were last looked for."""
         self._started_at = started_at
-        self._numbers: list[IntArray] = []
+        self._numbers: IntArray = np.empty(0, dtype=np.int64)
         self._losses: list[Tensor] = []
         self._grad_norm = math.nan
         self._lr = math.nan
@@ -43,8 +40,8 @@ class ObservedStep:
         self._lr = float(optimizer.param_groups[0]["lr"])
 
     def take_batch(self, numbers: IntArray) -> None:
-        """A micro-batch of these samples is taken."""
-        self._numbers.append(numbers)
+        """The step's samples, of all its micro-batches, are taken."""
+        self._numbers = numbers
 
     def add_loss(self, loss: Tensor) -> None:
         """A micro-batch's part of the step's loss."""
@@ -56,13 +53,14 @@ class ObservedStep:
 
     def finish(self, branch: str, step: int, mix: MixStatus) -> StepTaken:
         """The step as it was."""
-        now = time.time()
-        metrics = step_metrics(
-            loss=float(torch.stack(self._losses).sum()),
-            grad_norm=self._grad_norm,
+        return StepTaken(
+            branch=branch,
+            step=step,
+            started_at=self._started_at,
+            finished_at=time.time(),
             lr=self._lr,
-            step_s=now - self._started_at,
+            loss=math.fsum(loss.item() for loss in self._losses),
+            grad_norm=self._grad_norm,
+            numbers=self._numbers,
             mix=mix,
         )
-        samples = pack_numbers(np.concatenate(self._numbers))
-        return StepTaken(branch, step, self._started_at, now, self._lr, samples, metrics)

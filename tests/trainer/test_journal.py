@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
@@ -19,6 +20,7 @@ from trainer.command_entries import CommandSettled
 from trainer.entries import RunEnded, StepTaken
 from trainer.journal import Journal
 from trainer.lease import Lease, LeaseLost
+from trainer.mix import MixStatus
 from trainer.tables import Command, Metric, Run, Step
 
 
@@ -37,7 +39,17 @@ def journal(engine: Engine, lease: Lease) -> Iterator[Journal]:
 
 
 def step(number: int, loss: float = 1.0) -> StepTaken:
-    return StepTaken("main", number, float(number), number + 0.5, 0.1, b"packed", {"loss": loss})
+    return StepTaken(
+        branch="main",
+        step=number,
+        started_at=float(number),
+        finished_at=number + 0.5,
+        lr=0.1,
+        loss=loss,
+        grad_norm=2.0,
+        numbers=np.arange(number),
+        mix=MixStatus({"old": 1.0}, {"old": 1.0}),
+    )
 
 
 def losses(engine: Engine) -> dict[int, float | None]:
