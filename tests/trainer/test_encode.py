@@ -152,7 +152,7 @@ def test_a_records_action_is_the_samples_with_keys_held_over_ticks(
     replay(engine, settings, OPEN_BROWSER)
     encode_all(worker)
     _, actions = records_of(engine, settings, worker.representation)
-    assert actions[:, [X, Y]].tolist() == [[190, 45]] * 3 + [[101, 20], [101, 21]]
+    assert actions[:, [X, Y]].tolist() == [[190, 45]] * 3 + [[100, 20], [101, 21]]
     assert actions[:, LEFT].tolist() == [0, 1, 1, 0, 0]
     assert actions[:, IS_CHANGE].tolist() == [0, 0, 1, 0, 0]
     assert actions[:, FIRST_KEY + INDEX_OF["shift"]].tolist() == [1, 1, 1, 1, 0]

@@ -1,6 +1,6 @@
 """The encoder's training: frames of many desktops in, a frozen `Encoder` with statistics out.
 
-Loss: squared plus absolute error in [-1, 1] pixels, weighed 1 + 6 near the pointer and + 2 on
+Loss: squared plus absolute error in [-1, 1] pixels, weighed 1 + 10 near the pointer and + 2 on
 edges, and 1e-5 x KL, which keeps latents small and smooth. Without the weights the pointer, 40 of
 12,288 pixels, is the first thing to be lost (neuralos.md 7.3: 0.18 found when white on white).
 """
@@ -24,7 +24,7 @@ from trainer.neuralos.encoder import Encoder, EncoderConfig, to_pixels
 
 log = structlog.get_logger()
 
-_POINTER_WEIGHT = 6.0
+_POINTER_WEIGHT = 10.0
 _POINTER_REACH_PX = 8
 _EDGE_WEIGHT = 2.0
 _KL_WEIGHT = 1e-5

@@ -4,26 +4,20 @@ Wiring of NeuralOS (neuralos.md 4.2): a lower LSTM reads the action and the uppe
 output, its output asks one attention query of the frame before, and an upper LSTM takes answer
 and query together. Both start from learned *padding* or *unknown* vectors.
 
-The head differs on purpose: the state is spread over the latent grid (one linear layer per window
-state, not a picture per neuron of width 98304) and a small convolutional stack joins it with the
-frame before, so the state carries decisions and not the pixels of every open window. The map's
-last channel is the pointer's Gaussian; its first C channels are also the direct prediction that
-pretraining teaches.
+The head differs on purpose (see `head`). The map's last channel is the pointer's Gaussian; its
+first C channels are also the direct prediction that pretraining teaches.
 """
 
-import math
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainer.neuralos.attention import Folded, FrameAttention, sinusoid
 from trainer.neuralos.config import NUM_KEYS, ModelConfig
+from trainer.neuralos.head import Head
 from trainer.neuralos.records import FIRST_KEY, LEFT, RIGHT, X, Y
 from trainer.neuralos.windows import STARTS_PADDING, STARTS_UNKNOWN
-
-_SPREAD_CHANNELS = 16
 
 
 class TrackerState(NamedTuple):
@@ -52,7 +46,7 @@ class Tracker(nn.Module):
         self.lower = nn.LSTMCell(4 * hidden, hidden)
         self.upper = nn.LSTMCell(hidden, hidden)
         self.attention = FrameAttention(config)
-        self.head = _Head(config)
+        self.head = Head(config)
         self._initialise()
 
     def start(self, batch_size: int, *, is_padding: bool) -> TrackerState:
@@ -87,7 +81,7 @@ class Tracker(nn.Module):
 
     def render_map(self, states: Tensor, previous: Tensor, actions: Tensor) -> Tensor:
         """(N, 2 * hidden), (N, C, h, w), (N, 184) -> the map, (N, map_channels, h, w)."""
-        content = self.head(states, previous)
+        content = self.head(states, previous, actions)
         return torch.cat([content, cursor_map(actions, self.config)], dim=1)
 
     def embed(self, actions: Tensor) -> Tensor:
@@ -132,27 +126,6 @@ class Tracker(nn.Module):
             axis.weight.data.copy_(sinusoid(*axis.weight.shape))
         for table in (self.left_table, self.right_table, self.key_table):
             nn.init.normal_(table.weight, std=0.5)
-
-
-class _Head(nn.Module):
-    """State and frame before -> all map channels but the pointer's."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.grid = (_SPREAD_CHANNELS, config.latent_rows, config.latent_columns)
-        width, channels = config.head_width, config.latent_channels
-        self.spread = nn.Linear(2 * config.hidden, math.prod(self.grid))
-        self.shift = nn.Linear(2 * config.hidden, width)
-        self.first = nn.Conv2d(_SPREAD_CHANNELS + channels, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, config.map_channels - 1, 3, padding=1)
-
-    def forward(self, states: Tensor, previous: Tensor) -> Tensor:
-        spread = functional.leaky_relu(self.spread(states), 0.01).view(-1, *self.grid)
-        joined = self.first(torch.cat([spread, previous], dim=1))
-        mixed = functional.silu(joined + self.shift(states)[:, :, None, None])
-        mixed = mixed + functional.silu(self.second(mixed))
-        return cast(Tensor, self.last(mixed))
 
 
 def cursor_map(actions: Tensor, config: ModelConfig) -> Tensor:
