@@ -7,19 +7,20 @@ settings stay in force.
 import time
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from ingest.database import write
 from ingest.ids import content_id
-from trainer.commands import MixChange, Rate
+from trainer.commands import Label, MixChange, Rate
 from trainer.family import ModelFamily
 from trainer.references import CommandRefused, find_mix
 from trainer.tables import Branch, Run
 
 log = structlog.get_logger()
 
+_NAME: TypeAdapter[str] = TypeAdapter(Label)
 FIRST_BRANCH = "main"
 MAX_STEPS = 1_000
 
@@ -43,7 +44,8 @@ class RunOptions(BaseModel):
 def find_or_make_run(engine: Engine, name: str, options: RunOptions, family: ModelFamily) -> Run:
     """The run of this name.
 
-    Raises RunFinished, or CommandRefused where a new run's mix is missing.
+    Raises RunFinished, CommandRefused where a new run's mix is missing, or ValidationError where
+    its name could not stand in an address.
     """
     with write(engine) as session:
         run = session.scalars(select(Run).where(Run.name == name)).first()
@@ -61,6 +63,7 @@ def options_of(run: Run) -> RunOptions:
 
 
 def _make(session: Session, name: str, options: RunOptions, family: ModelFamily) -> Run:
+    _NAME.validate_python(name)
     if options.mix is None:
         raise CommandRefused("mix", "a new run needs one to draw from")
     mix = find_mix(session, MixChange(name=options.mix), "mix")

@@ -20,9 +20,7 @@ def command(settings: Settings, *arguments: str) -> tuple[list[str], dict[str, s
     return [sys.executable, "-m", "trainer.run", *arguments], environment
 
 
-def test_what_can_not_be_trained_is_said_without_a_traceback(
-    settings: Settings, engine: Engine
-) -> None:
+def test_what_can_not_be_trained_is_said_without_a_traceback(settings: Settings) -> None:
     line, environment = command(settings, "--name", "n", "--mix", "nothing")
     done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -37,6 +37,12 @@ def test_impossible_settings_are_refused(wrong: dict[str, object]) -> None:
         RunOptions.model_validate(wrong)
 
 
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "x" * 65])
+def test_a_name_must_fit_an_address(engine: Engine, name: str) -> None:
+    with pytest.raises(ValidationError):
+        find_or_make_run(engine, name, RunOptions(mix="mix"), TinyFamily())
+
+
 def test_a_run_is_found_again_with_its_own_settings(engine: Engine) -> None:
     made = find_or_make_run(engine, "n", RunOptions(mix="mix", lr=0.5, seed=7), TinyFamily())
     found = find_or_make_run(engine, "n", RunOptions(), TinyFamily())
