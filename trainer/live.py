@@ -1,4 +1,4 @@
-"""A live run: where it stands, and the three things that may be done to it as a whole.
+"""A live run: where it stands, and how it is saved and restored as a whole.
 
 In: what was found when the run was taken over. Out: its position, for checkpoints and for its row;
 `apply` changes it by `save`, `restore` and the parts. All of it belongs to the training thread.
