@@ -13,12 +13,14 @@ class ModelConfig:
     """Everything that the weights depend on; the defaults are `tiny`.
 
     `encoder_hash`, `latent_mean` and `latent_std` tie a model to one encoder: batches arrive with
-    raw latents, and the model's own numbers normalise them.
+    raw latents, and the model's own numbers normalise them. `latent_weights` (mean 1) say how much
+    of the pixels hangs on each channel: the loss weighs by them.
     """
 
     encoder_hash: str
     latent_mean: tuple[float, ...]
     latent_std: tuple[float, ...]
+    latent_weights: tuple[float, ...]
     latent_rows: int = 12
     latent_columns: int = 16
     screen_width: int = 512
@@ -31,7 +33,7 @@ class ModelConfig:
     renderer_channels: tuple[int, ...] = (32, 64)
     num_timesteps: int = 1000
     num_supervised: int = 4
-    context_noise: float = 0.1
+    context_noise: float = 0.05
 
     @property
     def latent_channels(self) -> int:
@@ -51,6 +53,6 @@ class ModelConfig:
     def from_json(cls, text: str) -> Self:
         """Read `to_json`'s words; raises TypeError naming an unknown or missing field."""
         fields = json.loads(text)
-        for name in ("latent_mean", "latent_std", "renderer_channels"):
+        for name in ("latent_mean", "latent_std", "latent_weights", "renderer_channels"):
             fields[name] = tuple(fields[name])
         return cls(**fields)

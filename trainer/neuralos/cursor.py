@@ -25,7 +25,15 @@ class PointerFinder:
         self._mask = (on_black == on_grey).all(axis=2)
         self._colours = on_black[self._mask].astype(np.float32)
         self._shape = rows, columns
+        self._width, self._height = width, height
         self._scale = np.array([SCREEN_WIDTH / width, SCREEN_HEIGHT / height])
+
+    def shows_whole(self, actions: NDArray[np.int16]) -> NDArray[np.bool_]:
+        """Which actions (N, 184) put the pointer where all of it is on the screen."""
+        rows, columns = self._shape
+        last = (np.array([self._width - columns, self._height - rows])) * self._scale
+        whole: NDArray[np.bool_] = (actions[:, :2] <= last).all(axis=1)
+        return whole
 
     def find(self, frame: NDArray[np.uint8]) -> NDArray[np.float64]:
         """The tip in one frame (H, W, 3): logical x and y."""

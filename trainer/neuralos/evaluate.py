@@ -180,8 +180,8 @@ def _choose(held_out: Sequence[HeldOut], kinds: Sequence[str]) -> list[list[Case
 def _show(model: NeuralOS, exam: Exam) -> _Shown:
     """Predict and rebuild the chosen cases' frames and the pointer's, in one pass."""
     encoder, held_out, tracks = exam.encoder, exam.held_out, exam.tracks
-    num_pointers = max(NUM_POINTER_FRAMES // len(tracks), 1)
-    pointers = [list(evenly(len(track.actions), num_pointers)) for track in tracks]
+    finder = PointerFinder(encoder.config.width, encoder.config.height)
+    pointers = [_pointer_frames(finder, track.actions, len(tracks)) for track in tracks]
     cases = [[case.position for case in its] for its in exam.chosen]
     wanted = [[*of_cases, *others] for of_cases, others in zip(cases, pointers, strict=True)]
     predicted = encoder.decode(np.concatenate(predict(model, tracks, wanted)))
@@ -200,12 +200,20 @@ def _show(model: NeuralOS, exam: Exam) -> _Shown:
     ]
     rows = [row for row, (_, case, _) in enumerate(asked) if case is None]
     actions = np.stack([asked[row][0].actions[asked[row][2]] for row in rows])
-    finder = PointerFinder(encoder.config.width, encoder.config.height)
     return _Shown(
         judged,
         pointer_error_px=pointer_error(finder, predicted[rows], actions),
         floor_pointer_error_px=pointer_error(finder, rebuilt[rows], actions),
     )
+
+
+def _pointer_frames(
+    finder: PointerFinder, actions: NDArray[np.int16], num_episodes: int
+) -> list[int]:
+    """An episode's part of the frames in which the pointer is looked for, evenly spread."""
+    whole = np.flatnonzero(finder.shows_whole(actions))
+    chosen = evenly(len(whole), max(NUM_POINTER_FRAMES // num_episodes, 1))
+    return [int(whole[index]) for index in chosen]
 
 
 def _balanced(shown: Sequence[tuple[Case, NDArray[np.uint8], NDArray[np.uint8]]]) -> Balanced:

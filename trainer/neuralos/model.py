@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainer.neuralos.config import ModelConfig
+from trainer.neuralos.head import Moment, actions_before
 from trainer.neuralos.renderer import Renderer
 from trainer.neuralos.tracker import Tracker
 
@@ -35,6 +36,7 @@ class NeuralOS(nn.Module):
         super().__init__()
         self.sizes = config  # not `config`: the HF Trainer writes into that
         self.stage = stage
+        self._channel_weights = torch.tensor(config.latent_weights)[:, None, None]
         self.tracker = Tracker(config)
         self.renderer = Renderer(config)
 
@@ -63,18 +65,15 @@ class NeuralOS(nn.Module):
         supervised: Tensor,
         weights: Tensor,
     ) -> dict[str, Tensor]:
-        """One batch -> {"loss"}: the weighted mean squared error of the supervised frames."""
+        """One batch -> {"loss"}: the mean squared error of the supervised frames, both weighted."""
         previous = self._with_noise(previous)
         states, _ = self.tracker(previous, actions, starts)
-        rows = torch.arange(len(states))[:, None]
-        maps = self.tracker.render_map(
-            states[rows, supervised].flatten(0, 1),
-            previous[rows, supervised].flatten(0, 1),
-            actions[rows, supervised].flatten(0, 1),
-        )
+        at = torch.arange(len(states))[:, None], supervised
+        steps = (states, previous, actions, actions_before(actions, starts))
+        maps = self.tracker.render_map(Moment(*(part[at].flatten(0, 1) for part in steps)))
         expected = targets.flatten(0, 1)
         predicted = self._predict(maps, expected)
-        errors = (predicted - expected).square().mean(dim=(1, 2, 3))
+        errors = ((predicted - expected).square() * self._channel_weights).mean(dim=(1, 2, 3))
         flat = weights.flatten()
         return {"loss": (errors * flat).sum() / flat.sum()}
 

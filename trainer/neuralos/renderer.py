@@ -3,10 +3,10 @@
 diffusers' `UNet2DModel` over the noisy latent with the map beside it; `scaled_linear` betas
 0.0015 to 0.0195, 1000 steps, x0 prediction, nothing clipped, trailing spacing, so that a single
 step starts from pure noise, as training did (neuralos.md 4.4, 4.6). The desktop is nearly
-deterministic given the map: 1 step measured as good as 16 (neuralos.md 7.3).
+deterministic given the map: 1 step measured as good as 16 (neuralos.md 7.3). What the UNet predicts
+is a correction of the tracker's direct prediction, the map's first C channels, and is nothing at
+first: the joint stage starts where pretraining ended.
 """
-
-from typing import cast
 
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
@@ -34,6 +34,8 @@ class Renderer(nn.Module):
             attention_head_dim=16,
             norm_num_groups=8,
         )
+        nn.init.zeros_(self.unet.conv_out.weight)
+        nn.init.zeros_(self.unet.conv_out.bias)
         self.training_schedule = DDPMScheduler(
             num_train_timesteps=config.num_timesteps,
             beta_start=0.0015,
@@ -45,7 +47,8 @@ class Renderer(nn.Module):
 
     def forward(self, noisy: Tensor, maps: Tensor, timesteps: Tensor) -> Tensor:
         """(N, C, h, w), (N, map_channels, h, w), (N,) -> the clean latent, (N, C, h, w)."""
-        return cast(Tensor, self.unet(torch.cat([noisy, maps], dim=1), timesteps).sample)
+        corrected: Tensor = self.unet(torch.cat([noisy, maps], dim=1), timesteps).sample
+        return maps[:, : self.config.latent_channels] + corrected
 
     def denoise_one(self, targets: Tensor, maps: Tensor) -> Tensor:
         """Noise `targets` at random times and predict them again; draws from torch's own RNG."""

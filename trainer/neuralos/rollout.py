@@ -13,7 +13,7 @@ frames. One DDIM step is the default: more cost time and gain nothing (see `rend
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.neuralos.encoder import Encoder
+from trainer.neuralos.head import NO_POINTER, Moment, actions_before
 from trainer.neuralos.model import NeuralOS
-from trainer.neuralos.records import ACTION_WIDTH
+from trainer.neuralos.records import ACTION_WIDTH, X
 from trainer.neuralos.tracker import TrackerState
 from trainer.neuralos.windows import (
     CONTINUES,
@@ -56,11 +57,13 @@ def predict(
     for begin in range(0, len(order), _EPISODES_AT_ONCE):
         chosen = order[begin : begin + _EPISODES_AT_ONCE]
         previous, actions = _stacked(model, [tracks[index] for index in chosen])
-        states, _ = model.tracker(previous, actions, _starts(actions))
+        starts = _starts(actions)
+        states, _ = model.tracker(previous, actions, starts)
+        steps = (states, previous, actions, actions_before(actions, starts))
         for row, index in enumerate(chosen):
             frames = torch.as_tensor(wanted[index], dtype=torch.long)
-            at = row, frames
-            latents = _rendered(model, states[at], previous[at], actions[at], sampling)
+            moment = Moment(*(part[row, frames] for part in steps))
+            latents = _rendered(model, moment, sampling)
             predicted[index] = denormalise(latents, model.sizes)
     return [predicted[index] for index in range(len(tracks))]
 
@@ -73,12 +76,11 @@ def autoregress(
     model.eval()
     sampling = _Sampling(num_steps)
     taken = torch.from_numpy(np.ascontiguousarray(actions))
-    state = model.tracker.start(len(taken), is_padding=True)
-    previous = _padding(model).expand(len(taken), -1, -1, -1)
+    carried = _fresh(model, len(taken))
     frames = []
-    for step in range(taken.shape[1]):
-        previous, state = _advance(model, state, previous, taken[:, step], sampling)
-        frames.append(previous.numpy())
+    for action in taken.unbind(1):
+        carried = _advance(model, carried, action, sampling)
+        frames.append(carried.frame.numpy())
     return denormalise(np.stack(frames, axis=1), model.sizes)
 
 
@@ -99,17 +101,14 @@ class Session:
     def reset(self) -> None:
         """Back to the fresh desktop."""
         self._sampling = _Sampling(self._num_steps)
-        self._state = self._model.tracker.start(1, is_padding=True)
-        self._previous = _padding(self._model)
+        self._carried = _fresh(self._model, 1)
 
     @torch.inference_mode()
     def step(self, action: NDArray[np.int16]) -> NDArray[np.uint8]:
         """One action (184,) -> the frame that the model shows for it, uint8 (H, W, 3)."""
         taken = torch.from_numpy(action)[None]
-        self._previous, self._state = _advance(
-            self._model, self._state, self._previous, taken, self._sampling
-        )
-        raw = denormalise(self._previous.numpy(), self._model.sizes)
+        self._carried = _advance(self._model, self._carried, taken, self._sampling)
+        raw = denormalise(self._carried.frame.numpy(), self._model.sizes)
         return cast(NDArray[np.uint8], self._encoder.decode(raw)[0])
 
 
@@ -125,23 +124,35 @@ class _Sampling:
         return model.renderer.sample(maps, num_steps=self._num_steps, generator=self._generator)
 
 
-def _advance(
-    model: NeuralOS, state: TrackerState, previous: Tensor, actions: Tensor, sampling: _Sampling
-) -> tuple[Tensor, TrackerState]:
-    """One step of a batch: normalised frames before (B, C, h, w), actions (B, 184)."""
+class _Carried(NamedTuple):
+    """What a player takes from one frame to the next, batch first."""
+
+    state: TrackerState
+    frame: Tensor  # normalised latents
+    action: Tensor
+
+
+def _fresh(model: NeuralOS, batch_size: int) -> _Carried:
+    no_action = torch.zeros(batch_size, ACTION_WIDTH, dtype=torch.int16)
+    no_action[:, X] = NO_POINTER
+    frame = _padding(model).expand(batch_size, -1, -1, -1)
+    return _Carried(model.tracker.start(batch_size, is_padding=True), frame, no_action)
+
+
+def _advance(model: NeuralOS, carried: _Carried, actions: Tensor, sampling: _Sampling) -> _Carried:
+    """One step of a batch, actions (B, 184)."""
+    state, frame, before = carried
     continues = torch.full((len(actions), 1), CONTINUES)
-    states, state = model.tracker.run(state, previous[:, None], actions[:, None], continues)
-    maps = model.tracker.render_map(states[:, 0], previous, actions)
-    return sampling.draw(model, maps), state
+    states, state = model.tracker.run(state, frame[:, None], actions[:, None], continues)
+    maps = model.tracker.render_map(Moment(states[:, 0], frame, actions, before))
+    return _Carried(state, sampling.draw(model, maps), actions)
 
 
-def _rendered(
-    model: NeuralOS, states: Tensor, previous: Tensor, actions: Tensor, sampling: _Sampling
-) -> NDArray[np.float32]:
+def _rendered(model: NeuralOS, moment: Moment, sampling: _Sampling) -> NDArray[np.float32]:
     parts = [np.zeros((0, *model.sizes.latent_shape), np.float32)]
-    for begin in range(0, len(states), _FRAMES_AT_ONCE):
+    for begin in range(0, len(moment.states), _FRAMES_AT_ONCE):
         part = slice(begin, begin + _FRAMES_AT_ONCE)
-        maps = model.tracker.render_map(states[part], previous[part], actions[part])
+        maps = model.tracker.render_map(Moment(*(field[part] for field in moment)))
         parts.append(sampling.draw(model, maps).numpy())
     return np.concatenate(parts)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trainer.neuralos.attention import Folded, FrameAttention, sinusoid
 from trainer.neuralos.config import NUM_KEYS, ModelConfig
-from trainer.neuralos.head import Head
+from trainer.neuralos.head import Head, Moment
 from trainer.neuralos.records import FIRST_KEY, LEFT, RIGHT, X, Y
 from trainer.neuralos.windows import STARTS_PADDING, STARTS_UNKNOWN
 
@@ -57,7 +57,7 @@ class Tracker(nn.Module):
     def forward(
         self, previous: Tensor, actions: Tensor, starts: Tensor
     ) -> tuple[Tensor, TrackerState]:
-        """Windows -> the states after each step, (B, L, 2 * hidden), and the last carried one.
+        """Windows -> what the head needs of each step, (B, L, 3 * hidden), and the carried state.
 
         previous (B, L, C, h, w) normalised, actions (B, L, 184), starts (B, L) as `windows` says.
         """
@@ -69,7 +69,8 @@ class Tracker(nn.Module):
     ) -> tuple[Tensor, TrackerState]:
         """As `forward`, from a carried state; a start mark replaces it on the way."""
         # unbind, not [:, step]: the gradient of an index is a zero tensor of the whole window
-        embedded = self.embed(actions).unbind(1)
+        embeddings = self.embed(actions)
+        embedded = embeddings.unbind(1)
         frames = previous.flatten(3).unbind(1)
         folded = self.attention.fold()
         outputs = []
@@ -77,12 +78,12 @@ class Tracker(nn.Module):
             state = self._restart(state, start)
             state = self._advance(state, embedded[step], frames[step], folded)
             outputs.append(torch.cat([state.upper_hidden, state.lower_hidden], dim=1))
-        return torch.stack(outputs, dim=1), state
+        pressed = embeddings[..., -self.config.hidden :]
+        return torch.cat([torch.stack(outputs, dim=1), pressed], dim=2), state
 
-    def render_map(self, states: Tensor, previous: Tensor, actions: Tensor) -> Tensor:
-        """(N, 2 * hidden), (N, C, h, w), (N, 184) -> the map, (N, map_channels, h, w)."""
-        content = self.head(states, previous, actions)
-        return torch.cat([content, cursor_map(actions, self.config)], dim=1)
+    def render_map(self, moment: Moment) -> Tensor:
+        """The map, (N, map_channels, h, w)."""
+        return torch.cat([self.head(moment), cursor_map(moment.actions, self.config)], dim=1)
 
     def embed(self, actions: Tensor) -> Tensor:
         """Actions (B, L, 184) -> what the lower LSTM reads of them, (B, L, 3 * hidden)."""

@@ -21,6 +21,7 @@ def config() -> ModelConfig:
         encoder_hash="0" * 16,
         latent_mean=(0.5,) * 16,
         latent_std=(2.0,) * 16,
+        latent_weights=(1.0,) * 16,
         hidden=32,
         token_width=16,
         head_width=16,
