@@ -16,11 +16,11 @@ from control_api.demo.use import Crowd, Sent, bundled_logs, post_crowd, ship_log
 from control_api.demo.watch import Asked, Watched
 from ingest.simulate import FRESH, OLD_SKILLS
 
-NUM_STEPS = 520
+NUM_STEPS = 380
 SEED = 7
 LR = 1e-3
 LOWER_LR = 3e-4
-LOWER_AT_STEP = 340
+LOWER_AT_STEP = 240
 FRESH_SHARE = 0.5
 REPEATED_STEPS = 15
 SUITES = ("fresh", "old_skills")
