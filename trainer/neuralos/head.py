@@ -86,7 +86,8 @@ class Head(nn.Module):
         sources = torch.cat([spread, written, pointer - pointer_before, previous], dim=1)
         mixed = functional.silu(self.first(sources) + self.shift(decided)[:, :, None, None])
         mixed = mixed + functional.silu(self.second(mixed))
-        drawn, erased = (self.last(mixed) + written).split([self.num_drawn, 1], dim=1)
+        decision: Tensor = self.last(mixed) + written
+        drawn, erased = decision[:, : self.num_drawn], decision[:, self.num_drawn :]
         kept = (previous - pointer_before) * (1 - erased) + pointer
         return drawn + functional.pad(kept, (0, 0, 0, 0, 0, self.num_drawn - kept.shape[1]))
 
