@@ -6,8 +6,8 @@ tracker   pretrained on its direct prediction  build/base-model/tracker/
 joint     tracker and renderer together        build/base-model/joint/
 shipped   copied to trainer/neuralos/base/
 
-A stage whose result is in the work folder is not repeated. One task in a hundred of the simulated
-use is drawn from the fresh ones: the base rarely saw a browser or a new folder.
+A stage whose result is in the work folder is not repeated. One task in five hundred of the
+simulated use is drawn from the fresh ones: the base rarely saw a browser or a new folder.
 """
 
 import argparse

@@ -10,7 +10,7 @@ around the pointer, where menus open; a small convolutional stack joins both wit
 
 Without these short ways the state must carry the pixels of every open window, and the pointer took
 more than 1,500 steps to appear (half of all error lay on its 4 cells of 192); without the look
-under the pointer every right click half opened a menu, on windows too.
+under the pointer a right click on the bare desktop showed half a menu's contrast after 150 steps.
 """
 
 import math
@@ -79,55 +79,58 @@ class Head(nn.Module):
     def forward(self, moment: Moment) -> Tensor:
         """All map channels but the Gaussian, (N, map_channels - 1, h, w)."""
         states, previous, actions, before = moment
-        decided = functional.silu(self.decide(torch.cat([states, self._under(moment)], dim=1)))
+        under = self._under(previous, actions)
+        decided = functional.silu(self.decide(torch.cat([states, under], dim=1)))
         spread = functional.leaky_relu(self.spread(decided), 0.01).view(-1, *self.grid)
         written = self._placed(self.written(decided) * _WRITTEN_SCALE, actions)
-        pointer, pointer_before = self._stamp(actions), self._stamp(before)
-        sources = torch.cat([spread, written, pointer - pointer_before, previous], dim=1)
+        stamp_before = self._stamp(before)
+        moved = self._stamp(actions) - stamp_before
+        sources = torch.cat([spread, written, moved, previous], dim=1)
         mixed = functional.silu(self.first(sources) + self.shift(decided)[:, :, None, None])
         mixed = mixed + functional.silu(self.second(mixed))
         decision: Tensor = self.last(mixed) + written
         drawn, erased = decision[:, : self.num_drawn], decision[:, self.num_drawn :]
-        kept = (previous - pointer_before) * (1 - erased) + pointer
+        kept = previous + moved - erased * (previous - stamp_before)
         return drawn + functional.pad(kept, (0, 0, 0, 0, 0, self.num_drawn - kept.shape[1]))
 
-    def _under(self, moment: Moment) -> Tensor:
+    def _under(self, previous: Tensor, actions: Tensor) -> Tensor:
         """What the pointer points at: the cells around its tip and the tip's place in its cell."""
-        row, row_place = self._cell(moment.actions[:, Y], self.config.latent_rows)
-        column, column_place = self._cell(moment.actions[:, X], self.config.latent_columns)
-        framed = functional.pad(moment.previous, (1, 1, 1, 1))
-        offsets = torch.arange(_UNDER_CELLS)
-        number = torch.arange(len(row))[:, None, None]
-        at = (number, (row[:, None] + offsets)[:, :, None], (column[:, None] + offsets)[:, None])
-        cells = framed.permute(0, 2, 3, 1)[at].flatten(1)
-        places = [functional.one_hot(place, _PLACES) for place in (row_place, column_place)]
-        return torch.cat([cells, *(place.to(cells.dtype) for place in places)], dim=1)
+        margin = (_CELLS_BEFORE, _UNDER_CELLS - _CELLS_BEFORE - 1)
+        framed = functional.pad(previous, 2 * margin).permute(0, 2, 3, 1)
+        cells = framed[self._around(actions, _UNDER_CELLS)].flatten(1)
+        _, places = self._tip(actions)
+        return torch.cat([cells, functional.one_hot(places, _PLACES).flatten(1)], dim=1)
 
     def _stamp(self, actions: Tensor) -> Tensor:
         """The pointer's own share of the latents, (N, C, h, w)."""
-        _, row_place = self._cell(actions[:, Y], self.config.latent_rows)
-        _, column_place = self._cell(actions[:, X], self.config.latent_columns)
-        stamps = self.stamps(row_place * _PLACES + column_place) * _STAMP_SCALE
+        _, places = self._tip(actions)
+        stamps = self.stamps(places[:, 0] * _PLACES + places[:, 1]) * _STAMP_SCALE
         return self._placed(stamps * (actions[:, X] >= 0)[:, None], actions)
 
     def _placed(self, values: Tensor, actions: Tensor) -> Tensor:
         """Patches (N, channels * 6 * 6) laid around the pointer's cell, zero elsewhere."""
         rows, columns = self.config.latent_rows, self.config.latent_columns
-        row, _ = self._cell(actions[:, Y], rows)
-        column, _ = self._cell(actions[:, X], columns)
         patches = values.view(len(values), _PATCH_CELLS, _PATCH_CELLS, -1)
-        offsets = torch.arange(_PATCH_CELLS)
-        number = torch.arange(len(values))[:, None, None]
-        at = (number, (row[:, None] + offsets)[:, :, None], (column[:, None] + offsets)[:, None])
         margin = _PATCH_CELLS - 1
         canvas = patches.new_zeros(len(values), rows + margin, columns + margin, patches.shape[3])
+        placed = canvas.index_put(self._around(actions, _PATCH_CELLS), patches)
         begin = _CELLS_BEFORE
-        placed = canvas.index_put(at, patches)[:, begin : begin + rows, begin : begin + columns]
-        return placed.permute(0, 3, 1, 2)
+        return placed[:, begin : begin + rows, begin : begin + columns].permute(0, 3, 1, 2)
 
-    def _cell(self, coordinate: Tensor, num_cells: int) -> tuple[Tensor, Tensor]:
-        """Logical pixels -> the latent cell that holds the tip, and its place there, 0 to 7."""
-        is_down = num_cells == self.config.latent_rows
-        screen = self.config.screen_height if is_down else self.config.screen_width
-        places = coordinate.long().clamp(0, screen - 1) * (num_cells * _PLACES) // screen
+    def _around(self, actions: Tensor, num_cells: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Index of squares of cells around the tips, on a grid with a margin of `_CELLS_BEFORE`."""
+        cells, _ = self._tip(actions)
+        squares = cells[:, :, None] + torch.arange(num_cells)
+        number = torch.arange(len(cells))[:, None, None]
+        return number, squares[:, 0, :, None], squares[:, 1, None, :]
+
+    def _tip(self, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """The cells that hold the pointers' tips and the tips' places there, 0 to 7: (N, 2) each.
+
+        Row first, then column.
+        """
+        screen = torch.tensor([self.config.screen_height, self.config.screen_width])
+        cells = torch.tensor([self.config.latent_rows, self.config.latent_columns])
+        tips = actions[:, [Y, X]].long().clamp(min=0).minimum(screen - 1)
+        places = tips * (cells * _PLACES) // screen
         return places // _PLACES, places % _PLACES
