@@ -38,8 +38,7 @@ def bare_spot(rng: random.Random, scene: Scene) -> Point | None:
 
 def _is_bare_around(scene: Scene, x: float, y: float) -> bool:
     steps = (-MENU_ROOM, 0.0, MENU_ROOM)
-    around = [(x + across, y + down) for across in steps for down in steps]
-    return all(scene.window_at(*at) is None and scene.icon_at(*at) is None for at in around)
+    return all(scene.is_bare(x + across, y + down) for across in steps for down in steps)
 
 
 def spot_on(rng: random.Random, scene: Scene, window: Window) -> Point | None:

@@ -46,7 +46,7 @@ def right_click(scene: Scene, x: float, y: float) -> Outcome:
     """A right click: the bare desktop opens its menu there, elsewhere an open menu closes."""
     if scene.dialog is not None or (scene.menu is not None and scene.menu.rect.contains(x, y)):
         return Outcome(scene)
-    if scene.window_at(x, y) is None and scene.icon_at(x, y) is None:
+    if scene.is_bare(x, y):
         return with_menu(scene, x, y)
     if scene.menu is None:
         return Outcome(scene)

@@ -143,6 +143,10 @@ class Scene:
         """The topmost icon at a point, windows left aside."""
         return next((icon for icon in reversed(self.icons) if icon.rect.contains(x, y)), None)
 
+    def is_bare(self, x: float, y: float) -> bool:
+        """Whether a point shows the desktop itself, menu and dialog left aside."""
+        return self.window_at(x, y) is None and self.icon_at(x, y) is None
+
     def raised(self, window: Window) -> "Scene":
         """The same with a window on top: raised, replaced (same app) or new."""
         others = tuple(other for other in self.windows if other.app != window.app)
