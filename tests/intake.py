@@ -1,7 +1,6 @@
 """One installation's way in, within the test's own process: endpoint, log, consumer, rows."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -108,11 +107,3 @@ def dirty_log(number: int) -> bytes:
 def clean_logs() -> Sequence[Path]:
     """The undamaged logs, oldest first."""
     return sorted(LOGS.iterdir())
-
-
-def wait_until(is_so: Callable[[], bool], within_s: float = 20.0) -> None:
-    """Wait for a condition; fails when it does not come true in time."""
-    deadline = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.005)

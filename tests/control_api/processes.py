@@ -1,18 +1,16 @@
 """Looking at real processes: waiting for what they do, and whether they live."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.waiting import wait_until
 
 DEADLINE_S = 90.0
 
 
 def until(is_so: Callable[[], bool]) -> None:
     """Return once something is so; fail when it takes too long."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(is_so, DEADLINE_S)
 
 
 def is_alive(pid: int) -> bool:

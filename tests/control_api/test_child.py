@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from control_api.bound import command_line
 from control_api.child import Backoff, Child, Program
@@ -73,11 +74,17 @@ def test_a_child_that_ends_is_started_again_when_its_time_has_come(
 def test_a_child_that_is_done_is_left_alone(
     program: Callable[..., Program], tmp_path: Path
 ) -> None:
-    child, log_path = start(program("print('done')", ends_by_itself=True), tmp_path)
-    until(lambda: log_path.read_text() == "done\n")
-    for now in range(100):
-        child.look(float(now))
-        time.sleep(0.002)
+    with capture_logs() as told:
+        child, log_path = start(program("print('done')", ends_by_itself=True), tmp_path)
+
+        def is_known_to_be_done() -> bool:
+            child.look(0.0)
+            return told[-1]["event"] == "process_finished"
+
+        until(is_known_to_be_done)
+        for now in range(100):
+            child.look(float(now))
+    assert [line["event"] for line in told] == ["process_started", "process_finished"]
     assert log_path.read_text() == "done\n"
 
 

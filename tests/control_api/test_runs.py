@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from ingest.database import write
 from tests.control_api.rows import make_checkpoint, make_run
+from tests.waiting import wait_until
 from trainer.tables import Branch, Evaluation
 
 
@@ -114,6 +115,4 @@ def test_an_evaluation_of_nothing_is_refused(operator: TestClient) -> None:
 def test_a_run_whose_process_is_gone_becomes_lost(viewer: TestClient, engine: Engine) -> None:
     with write(engine) as session:
         make_run(session, holder="elsewhere/1/1", lease_expires_at=time.time() - 1)
-    deadline = time.monotonic() + 20.0
-    while viewer.get("/v1/runs/online").json()["state"] != "lost":
-        assert time.monotonic() < deadline
+    wait_until(lambda: viewer.get("/v1/runs/online").json()["state"] == "lost")

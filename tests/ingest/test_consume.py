@@ -14,7 +14,8 @@ from ingest.log import NewRecord, open_log
 from ingest.log.embedded import EmbeddedLog
 from ingest.settings import Settings
 from ingest.tables import LogOffset
-from tests.intake import START, Intake, wait_until, wire_event
+from tests.intake import START, Intake, wire_event
+from tests.waiting import wait_until
 
 
 def test_an_event_becomes_a_row_with_all_that_it_said(intake: Intake) -> None:

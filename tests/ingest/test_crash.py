@@ -16,7 +16,8 @@ import httpx
 import orjson
 
 from ingest.settings import Settings
-from tests.intake import Intake, wait_until, wire_event
+from tests.intake import Intake, wire_event
+from tests.waiting import wait_until
 
 SERVER = """
 import sys

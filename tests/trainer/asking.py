@@ -1,15 +1,13 @@
 """Commands that arrive in the midst of steps, and what became of them."""
 
-import time
 from collections.abc import Callable, Mapping
 
 from sqlalchemy import Engine, select
 
 from ingest.database import read, write
 from tests.trainer.runs import ask
+from tests.waiting import wait_until
 from trainer.tables import Command, Metric, Run
-
-DEADLINE_S = 20.0
 
 Asked = tuple[str, dict[str, object]]
 
@@ -48,14 +46,6 @@ def metric(engine: Engine, name: str, branch: str = "main") -> dict[int, float |
     query = select(Metric.step, Metric.value).where(Metric.name == name, Metric.branch == branch)
     with read(engine) as session:
         return {row.step: row.value for row in session.execute(query.order_by(Metric.step))}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Until the condition holds, for at most DEADLINE_S."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "what the test waits for did not happen"
-        time.sleep(0.002)
 
 
 def wait_for_state(engine: Engine, command_id: str, *states: str) -> None:

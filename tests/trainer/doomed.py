@@ -15,9 +15,10 @@ from sqlalchemy import Engine, func, select
 
 from ingest.database import open_engine, read
 from ingest.settings import Settings
-from tests.trainer.asking import Asked, asking, the_run, wait_until
+from tests.trainer.asking import Asked, asking, the_run
 from tests.trainer.runs import add_samples
 from tests.trainer.tiny import TinyFamily
+from tests.waiting import wait_until
 from trainer.run_rows import RunOptions, find_or_make_run
 from trainer.tables import Step
 from trainer.training import Workplace, train

@@ -21,10 +21,10 @@ from tests.trainer.asking import (
     metric,
     the_run,
     wait_for_state,
-    wait_until,
 )
 from tests.trainer.runs import add_samples, make_mix
 from tests.trainer.tiny import Seen, TinyFamily, Witness
+from tests.waiting import wait_until
 from trainer.cohorts import unpack_numbers
 from trainer.tables import Checkpoint, Command, Evaluation, Step
 from trainer.training import Workplace

@@ -7,9 +7,10 @@ import pytest
 from sqlalchemy import Engine, select
 
 from ingest.database import read
-from tests.trainer.asking import Asked, ask_now, commands, metric, wait_until
+from tests.trainer.asking import Asked, ask_now, commands, metric
 from tests.trainer.doomed import NUM_AT_START, Doom, is_paused, train_to_death
 from tests.trainer.tiny import Seen, TinyFamily, Witness
+from tests.waiting import wait_until
 from trainer.cohorts import unpack_numbers
 from trainer.tables import Adoption, Checkpoint, Run, Step
 from trainer.training import Workplace

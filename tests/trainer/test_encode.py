@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from ingest.settings import Settings
 from ingest.shards import read_span, split_members, verify
 from ingest.tables import Episode, Placement, Revision, Sample, Shard
 from tests.factories import action_payload, make_episode, make_session
+from tests.waiting import wait_until
 from trainer.encode import EncodeWorker
 from trainer.neuralos.encoder import Encoder, EncoderConfig
 from trainer.neuralos.records import FIRST_KEY, IS_CHANGE, LEFT, X, Y, record_bytes, unpack
@@ -341,10 +341,7 @@ def test_killing_the_worker_neither_loses_nor_doubles_a_latent(
             return session.scalar(select(func.count()).where(is_latent)) or 0
 
     def wait_until_placed(num_samples: int) -> None:
-        deadline = time.monotonic() + 120
-        while num_placed() < num_samples:
-            assert time.monotonic() < deadline, "not encoded in time"
-            time.sleep(0.05)
+        wait_until(lambda: num_placed() >= num_samples, within_s=120)
 
     first = start_worker_process(settings, tmp_path / "encoder")
     wait_until_placed(1)

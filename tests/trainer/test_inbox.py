@@ -12,6 +12,7 @@ from sqlalchemy import Engine, update
 from ingest.database import read, write
 from ingest.settings import Settings
 from tests.trainer.runs import ask, make_mix, make_run
+from tests.waiting import wait_until
 from trainer.inbox import Inbox, Received
 from trainer.tables import Command
 
@@ -41,9 +42,7 @@ def state(engine: Engine, command_id: str) -> str:
 
 
 def wait_until_received(engine: Engine, command_id: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while state(engine, command_id) == "pending":
-        assert time.monotonic() < deadline
+    wait_until(lambda: state(engine, command_id) != "pending", DEADLINE_S)
 
 
 def kinds(received: list[Received]) -> list[str | None]:

@@ -10,8 +10,9 @@ from sqlalchemy import Engine, select
 
 from ingest.database import write
 from ingest.settings import Settings
-from tests.trainer.asking import the_run, wait_until
+from tests.trainer.asking import the_run
 from tests.trainer.runs import make_mix
+from tests.waiting import wait_until
 from trainer.tables import Run
 
 

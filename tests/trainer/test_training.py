@@ -8,9 +8,10 @@ from sqlalchemy import Engine, select
 
 from ingest.database import read, write
 from ingest.tables import Placement, Shard
-from tests.trainer.asking import ask_now, asking, commands, the_run, wait_until
+from tests.trainer.asking import ask_now, asking, commands, the_run
 from tests.trainer.runs import add_samples, make_mix
 from tests.trainer.tiny import TinyFamily, Witness
+from tests.waiting import wait_until
 from trainer.adopt import Adopter
 from trainer.commands import MixChange
 from trainer.references import CommandRefused, find_mix

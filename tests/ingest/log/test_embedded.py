@@ -13,7 +13,7 @@ import pytest
 from ingest.log import EventLog, LogUnavailable, NewRecord
 from ingest.log.embedded import EmbeddedLog
 from tests.ingest.log.contract import NUM_PARTITIONS, LogContract, all_records
-from tests.intake import wait_until
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from ingest.settings import Settings
 from ingest.shards import read_span, split_members, verify
 from ingest.tables import Episode, EventRow, Placement, Revision, Sample, Shard
 from tests.factories import action_payload, make_episode, make_events, make_session
+from tests.waiting import wait_until
 
 DEADLINE_S = 60.0
 
@@ -263,13 +264,6 @@ def start_worker_process(settings: Settings) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline, "the condition did not come about in time"
-        time.sleep(0.02)
-
-
 def test_killing_the_worker_anywhere_neither_loses_nor_doubles_a_sample(
     engine: Engine, settings: Settings
 ) -> None:
@@ -285,12 +279,12 @@ def test_killing_the_worker_anywhere_neither_loses_nor_doubles_a_sample(
 
     for num_done in (1, 8):
         process = start_worker_process(settings)
-        wait_until(lambda num_done=num_done: num_in("replayed") >= num_done)
-        wait_until(lambda: num_in("leased") == 1)
+        wait_until(lambda num_done=num_done: num_in("replayed") >= num_done, DEADLINE_S)
+        wait_until(lambda: num_in("leased") == 1, DEADLINE_S)
         process.kill()
         process.wait()
     process = start_worker_process(settings)
-    wait_until(lambda: num_in("replayed") == num_episodes)
+    wait_until(lambda: num_in("replayed") == num_episodes, DEADLINE_S)
     process.send_signal(signal.SIGTERM)
     assert process.wait(DEADLINE_S) == 0
 
