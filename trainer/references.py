@@ -5,6 +5,7 @@ queue asks when a command is submitted and the trainer asks again where it is re
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import or_, select
@@ -15,6 +16,8 @@ from trainer.adopt import policies
 from trainer.commands import AnyCommand, MixChange, Rollback, Save, SetMix
 from trainer.slice_sampler import SlicePolicy
 from trainer.tables import Branch, Checkpoint, Command
+
+NAMES_SHOWN = 5
 
 
 class CommandRefused(ValueError):
@@ -95,4 +98,16 @@ def _check_checkpoint(session: Session, run_id: str, wanted: str) -> None:
         Command.state.in_(("pending", "received", "applying")),
     )
     if wanted not in {json.loads(args).get("name") for args in session.scalars(coming)}:
-        raise CommandRefused("checkpoint", f"the run has no checkpoint {wanted!r}")
+        newest = (
+            select(Checkpoint.name)
+            .where(Checkpoint.run_id == run_id)
+            .order_by(Checkpoint.created_at.desc())
+            .limit(NAMES_SHOWN)
+        )
+        raise no_checkpoint(wanted, session.scalars(newest).all())
+
+
+def no_checkpoint(wanted: str, newest: Sequence[str]) -> CommandRefused:
+    """The refusal of a checkpoint that a run does not have; it names some that it has."""
+    known = f"its newest are {', '.join(newest)}" if newest else "it has none yet"
+    return CommandRefused("checkpoint", f"the run has no checkpoint {wanted!r}; {known}")

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from trainer.lineage import CheckpointSaved
-from trainer.references import CommandRefused
+from trainer.references import NAMES_SHOWN, CommandRefused, no_checkpoint
 from trainer.tables import Checkpoint
 
 
@@ -31,7 +31,8 @@ class Register:
         for checkpoint in self._saved:
             if wanted in (checkpoint.checkpoint_id, checkpoint.name):
                 return checkpoint
-        raise CommandRefused("checkpoint", f"the run has no checkpoint {wanted!r}")
+        newest = [checkpoint.name for checkpoint in self._saved[: -NAMES_SHOWN - 1 : -1]]
+        raise no_checkpoint(wanted, newest)
 
     def newest_first(self, branch: str) -> Iterator[CheckpointSaved]:
         """A branch's checkpoints, the last one saved first."""

@@ -173,11 +173,15 @@ def wait_for_samples(
     """
     deadline = time.monotonic() + timeout_s
     wanted = [name for name, share in mix.shares.items() if share > 0]
+    said: list[str] = []
     while not stop_asked.is_set():
         plan = adopter.latest(wanted)
         empty = [name for name in wanted if plan is None or name not in plan.changes]
         if not empty:
             return True
+        if empty != said:
+            log.info("waiting_for_samples", slices=empty, at_most_s=timeout_s)
+            said = empty
         if time.monotonic() > deadline:
             raise NoSamples(
                 f"mix {mix.name!r}: no samples in {', '.join(empty)} after {timeout_s:g} s; "

@@ -26,9 +26,11 @@ def test_a_checkpoint_is_found_by_id_and_by_name() -> None:
     assert register.find("good") == register.find("id-good") == saved("good")
 
 
-def test_an_unknown_checkpoint_is_refused() -> None:
-    with pytest.raises(CommandRefused, match="no checkpoint 'lost'"):
+def test_an_unknown_checkpoint_is_refused_and_those_that_are_there_are_named() -> None:
+    with pytest.raises(CommandRefused, match="no checkpoint 'lost'; it has none yet"):
         Register([]).find("lost")
+    with pytest.raises(CommandRefused, match="no checkpoint 'lost'; its newest are b, a"):
+        Register([saved("a"), saved("b")]).find("lost")
 
 
 def test_the_newest_of_a_branch_comes_first() -> None:
