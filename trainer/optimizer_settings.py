@@ -69,7 +69,8 @@ def _has(value: object, count: int) -> bool:
 
 
 def _check(optimizer: Optimizer, group: Mapping[str, Any], setting: str, value: float) -> None:
-    kind = type(optimizer).__name__
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps the real one
+    kind = type(inner).__name__
     settable = _settable(group)
     if setting not in settable:
         has = ", ".join(settable) or "none of these settings"
@@ -78,6 +79,6 @@ def _check(optimizer: Optimizer, group: Mapping[str, Any], setting: str, value: 
         return
     if group.get("nesterov"):
         raise CommandRefused(setting, "Nesterov's momentum must stay above 0")
-    if not isinstance(optimizer, SGD):
+    if not isinstance(inner, SGD):
         # It makes its buffers in its first step, and fails in a later one that misses them.
         raise CommandRefused(setting, f"{kind} can't begin or end to have momentum on the way")
