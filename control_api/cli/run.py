@@ -14,7 +14,6 @@ from control_api.cli.options import DEFAULT_URL, AsJson, Key, RunName, Url, remo
 from control_api.cli.output import answer, table, talk
 from control_api.remote import Answer
 
-
 CommandId = Annotated[str, typer.Argument(metavar="COMMAND", help="A command's id.")]
 Group = Annotated[str | None, typer.Option(help="Only this parameter group. [all]")]
 Modules = Annotated[
