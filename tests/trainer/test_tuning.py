@@ -171,6 +171,7 @@ def test_what_the_optimizer_lacks_is_rejected_and_nothing_is_set(
     family: TinyFamily,
     steps: Steps,
     engine: Engine,
+    *,
     asked: dict[str, object],
     reason: str,
 ) -> None:
@@ -262,6 +263,7 @@ def test_modules_for_which_it_makes_no_sense_are_rejected(
     witness: Witness,
     steps: Steps,
     engine: Engine,
+    *,
     kind: str,
     modules: list[str],
     reason: str,

@@ -11,7 +11,6 @@ from tests.trainer.asking import Asked, ask_now, asking, commands, metric, the_r
 from tests.trainer.runs import ask
 from tests.trainer.stepping import NAMES, Stepped, stepping
 from tests.trainer.tiny import Seen, TinyFamily, Witness
-from trainer.tables import Command
 from trainer.training import Workplace
 from trainer.undoing import NotUndoable, load_undoables
 
@@ -36,17 +35,19 @@ def steps() -> Iterator[Steps]:
         yield steps
 
 
+def all_settled(engine: Engine) -> bool:
+    return all(command.settled_at is not None for command in commands(engine))
+
+
 def last_of(engine: Engine, kind: str) -> str:
-    """The id of the last command of a kind, once it is settled."""
-
-    def settled() -> list[Command]:
-        return [c for c in commands(engine) if c.kind == kind and c.settled_at is not None]
-
-    wait_until(lambda: bool(settled()))
-    return settled()[-1].command_id
+    """The id of the last command of a kind, once every command is settled."""
+    wait_until(lambda: all_settled(engine))
+    return [c for c in commands(engine) if c.kind == kind][-1].command_id
 
 
-def undoing(engine: Engine, script: dict[int, list[Asked]], undo: dict[int, str]) -> Callable:
+def undoing(
+    engine: Engine, script: dict[int, list[Asked]], undo: dict[int, str]
+) -> Callable[[int], None]:
     """In its n-th step a run is asked for what the script says, then to undo the last of a kind."""
     during = asking(engine, script)
 
@@ -185,17 +186,14 @@ def test_a_rollback_is_undone_and_its_tip_goes_on_as_if_nothing_had_been(
 def test_what_was_undone_makes_way_for_the_one_before_it(
     training: Training, witness: Witness, engine: Engine
 ) -> None:
-    script: dict[int, list[Asked]] = {
-        1: [("set_lr", {"value": 0.5})],
-        2: [("set_lr", {"value": 0.3})],
-    }
+    rates = asking(engine, {1: [("set_lr", {"value": 0.5})], 2: [("set_lr", {"value": 0.3})]})
 
     def undo_both(count: int) -> None:
-        asking(engine, script)(count)
+        rates(count)
+        wait_until(lambda: count < 3 or all_settled(engine))
         if count == 3:
             ask_now(engine, "undo", command=commands(engine)[1].command_id)
         if count == 4:
-            wait_until(lambda: commands(engine)[2].state == "applied")
             ask_now(engine, "undo", command=commands(engine)[0].command_id)
 
     witness.during = undo_both
@@ -233,6 +231,7 @@ def test_an_undo_is_refused_with_the_reason(
     training: Training,
     witness: Witness,
     engine: Engine,
+    *,
     asked: list[Asked],
     kind: str,
     reason: str,
@@ -240,7 +239,7 @@ def test_an_undo_is_refused_with_the_reason(
     def during(count: int) -> None:
         asking(engine, {1: asked})(count)
         if count == 3:
-            wait_until(lambda: all(c.settled_at is not None for c in commands(engine)))
+            wait_until(lambda: all_settled(engine))
             wanted = next(c for c in commands(engine) if c.kind == kind)
             with pytest.raises(NotUndoable) as refusal:
                 ask_now(engine, "undo", command=wanted.command_id)
@@ -259,7 +258,7 @@ def test_an_undo_is_refused_twice_over(
     def during(count: int) -> None:
         asking(engine, {1: [("set_lr", {"value": 0.5})]})(count)
         if count in (3, 4):
-            wait_until(lambda: all(c.settled_at is not None for c in commands(engine)))
+            wait_until(lambda: all_settled(engine))
         lr = commands(engine)[0].command_id
         if count == 3:
             ask_now(engine, "undo", command=lr)
