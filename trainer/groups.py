@@ -14,10 +14,10 @@ from trainer.references import CommandRefused
 NO_DECAY = "no_decay"
 
 
-def group_names(optimizer: Optimizer) -> list[str]:
+def group_names(optimizer: Optimizer, *, is_hugging_faces: bool) -> list[str]:
     """The names, in the groups' order; ask before a weight decay is changed, and keep them."""
     groups = optimizer.param_groups
-    is_split = len(groups) == 2 and groups[1].get("weight_decay") == 0
+    is_split = is_hugging_faces and len(groups) == 2 and groups[1].get("weight_decay") == 0
     made_up = ["decay", NO_DECAY] if is_split else [f"group-{i}" for i in range(len(groups))]
     names: list[str] = []
     for index, group in enumerate(groups):

@@ -57,6 +57,8 @@ class Inbox:
         self._version = -1
         self._versions = _open_versions(engine)
         self._claims = open_engine(engine.url, busy_timeout_s=CLAIM_TIMEOUT_S)
+        with read(self._claims):
+            pass  # the connection is there before the first command is
         self._found: list[Received] = []
         self._waiting: deque[Received] = deque()
         self._lock = threading.Lock()

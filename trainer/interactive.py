@@ -54,6 +54,7 @@ class InteractiveTrainer(_Base):
         # A loss that is not a number must be seen, and a restored stream has nothing to skip.
         self.args.logging_nan_inf_filter = False
         self.args.ignore_data_skip = True
+        self._has_own_optimizer = self.optimizer is not None
         self.interaction = interaction
         self.frozen = Frozen()
         self.add_callback(_Boundaries(self))
@@ -68,7 +69,10 @@ class InteractiveTrainer(_Base):
     ) -> LRScheduler:
         """The live schedule, over the optimizer that the loop steps."""
         if self.lr_scheduler is None:
-            schedule = LiveSchedule(cast("Optimizer", optimizer or self.optimizer))
+            schedule = LiveSchedule(
+                cast("Optimizer", optimizer or self.optimizer),
+                is_hugging_faces=not self._has_own_optimizer,
+            )
             self.lr_scheduler = cast("Any", schedule)  # HF's annotation says LambdaLR
             self._created_lr_scheduler = True
         return live_schedule(self)

@@ -20,10 +20,13 @@ from trainer.groups import chosen_groups, group_names
 
 
 class LiveSchedule(LRScheduler):
-    """Constant until changed; one rate, and at most one course, a parameter group."""
+    """Constant until changed; one rate, and at most one course, a parameter group.
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.names = group_names(optimizer)
+    `is_hugging_faces` says who made the optimizer, on which the groups' names depend.
+    """
+
+    def __init__(self, optimizer: Optimizer, *, is_hugging_faces: bool = False) -> None:
+        self.names = group_names(optimizer, is_hugging_faces=is_hugging_faces)
         self.rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.courses: list[Course | None] = [None] * len(self.rates)
         super().__init__(optimizer)

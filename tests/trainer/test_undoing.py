@@ -7,7 +7,16 @@ import pytest
 from sqlalchemy import Engine
 
 from ingest.database import read, write
-from tests.trainer.asking import Asked, ask_now, asking, commands, metric, the_run, wait_until
+from tests.trainer.asking import (
+    Asked,
+    all_settled,
+    ask_now,
+    asking,
+    commands,
+    metric,
+    the_run,
+    wait_until,
+)
 from tests.trainer.runs import ask
 from tests.trainer.stepping import NAMES, Stepped, stepping
 from tests.trainer.tiny import Seen, TinyFamily, Witness
@@ -33,10 +42,6 @@ def witness(family: TinyFamily) -> Witness:
 def steps() -> Iterator[Steps]:
     with stepping() as steps:
         yield steps
-
-
-def all_settled(engine: Engine) -> bool:
-    return all(command.settled_at is not None for command in commands(engine))
 
 
 def last_of(engine: Engine, kind: str) -> str:
