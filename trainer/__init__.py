@@ -2,14 +2,23 @@
 
 A batch's way through this folder, top to bottom:
 
-encode           frames into latents, a worker of its own
-adopt            which revision of the buffer a run sees, and from which step on
-cohorts, mix     pure: what is drawn next, by exact shares
-stream           drawn samples as tensors, prefetched and rewindable
-interactive      a transformers.Trainer that obeys commands at step boundaries
-commands, inbox  what may be asked of a run, and how it arrives
-checkpoints      verified, restorable states; metrics leave beside the loop
-run              a run's outer life: lease, resume, end
-evaluate         held-out sessions judge a checkpoint, in a process of its own
-neuralos/        the model family: encoder, tracker, renderer, evaluation
+encode                              frames into latents, a worker of its own
+adopt, planner, cohorts, adoptions  which revision of the buffer a run sees, from which step on
+mix, shares, slice_sampler, passes  pure: which samples the next step draws, by exact shares
+supply, stream                      drawn samples as tensors, read ahead and rewindable
+interactive, boundary               a transformers.Trainer that obeys at step boundaries
+observed, metrics, journal          what a step really did, carried to SQL beside the loop
+checkpoints, register, hf_state     verified states of the whole run, and which there are
+evaluate                            held-out sessions judge a checkpoint, another worker
+neuralos/                           the model family: encoder, tracker, renderer, evaluation
+
+A command's way meets it at the boundary:
+
+commands, references, command_queue what may be asked, checked, and stored in order
+inbox                               it reaches the trainer's memory
+settling, apply, live, schedule     it is carried out between two steps, or refused with the reason
+
+A run's life holds both: `run` begins a process, `training` puts the parts together and takes them
+apart, `lease` and `holder` see that one process holds the run, `take_over`, `rerun` and `lineage`
+let the next one go on exactly where a dead one was.
 """

@@ -16,10 +16,11 @@ from control_api.demo.use import Crowd, Sent, bundled_logs, post_crowd, ship_log
 from control_api.demo.watch import Asked, Watched
 from ingest.simulate import FRESH, OLD_SKILLS
 
-NUM_STEPS = 420
+NUM_STEPS = 380
 SEED = 7
-LR = 5e-4
-LOWER_LR = 2.5e-4
+LR = 1e-3
+LOWER_LR = 3e-4
+LOWER_AT_STEP = 240
 FRESH_SHARE = 0.5
 REPEATED_STEPS = 15
 SUITES = ("fresh", "old_skills")
@@ -117,7 +118,7 @@ class Story:
 
     def _steer(self) -> None:
         self._ask("set_mix", {"name": "half"}, "people open the browser and create folders")
-        self.live.wait_for_step(self._effective("set_mix") + 40)
+        self.live.wait_for_step(max(LOWER_AT_STEP, self._effective("set_mix") + 40))
         self._ask("set_lr", {"value": LOWER_LR}, "the loss has come down")
         self.live.wait_for_step(self._effective("set_lr") + 5)
         self._ask("pause", {}, "a look at the curves")

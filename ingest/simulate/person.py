@@ -209,7 +209,7 @@ class Person:
         hand.move_to(*sight.point_in(rng, Rect(bar.x + 24, bar.y, 152, bar.height - 8)))
         hand.click()
         page = window.content.page
-        if page and self._slips(0.75):
+        if page and self._slips(0.95):
             hand.press("Backspace")
             hand.press("Enter")
         hand.type(rng.choice([name for name in PAGES if name != page]))

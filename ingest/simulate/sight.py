@@ -13,6 +13,7 @@ Point: TypeAlias = tuple[float, float]
 
 NUM_GLANCES: Final = 30
 MENU_AREA: Final = Rect(110, 60, 270, 230)
+MENU_ROOM: Final = 24.0
 
 
 def point_in(rng: random.Random, rect: Rect, margin: float = 3.0) -> Point:
@@ -24,12 +25,21 @@ def point_in(rng: random.Random, rect: Rect, margin: float = 3.0) -> Point:
 
 
 def bare_spot(rng: random.Random, scene: Scene) -> Point | None:
-    """Somewhere in the middle of the screen with only the desktop under it."""
+    """Somewhere in the middle of the screen with only the desktop under and around it.
+
+    Nobody aims a menu at a gap of a few pixels between an icon and a window.
+    """
     for _ in range(NUM_GLANCES):
         x, y = point_in(rng, MENU_AREA)
-        if scene.window_at(x, y) is None and scene.icon_at(x, y) is None:
+        if _is_bare_around(scene, x, y):
             return x, y
     return None
+
+
+def _is_bare_around(scene: Scene, x: float, y: float) -> bool:
+    steps = (-MENU_ROOM, 0.0, MENU_ROOM)
+    around = [(x + across, y + down) for across in steps for down in steps]
+    return all(scene.window_at(*at) is None and scene.icon_at(*at) is None for at in around)
 
 
 def spot_on(rng: random.Random, scene: Scene, window: Window) -> Point | None:

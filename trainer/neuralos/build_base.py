@@ -43,7 +43,7 @@ from trainer.neuralos.rollout import Track
 
 log = structlog.get_logger()
 
-FRESH_SHARE = 0.01
+FRESH_SHARE = 0.002
 NUM_SESSIONS = 240
 TASKS_A_SESSION = 11
 FIRST_SEED = 1_000_000  # far from every seed that demo and evaluation use

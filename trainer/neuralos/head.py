@@ -3,10 +3,14 @@
 A frame is mostly the frame before. So the first C channels, the direct prediction, are that frame
 with the pointer's stamp moved (one learned stamp for each of the 64 places of its tip inside a
 cell; the pointer's share of a latent depends on little else: 0.0002 of 0.53 was left on the sky),
-plus what three sources say through a small convolutional stack: the state spread over the whole
-grid, the state's own patch of cells around the pointer, where menus open, and the frame before.
+erased where something opens over it, plus what is drawn there. Both are decided from the state and
+from what the pointer points at (the 3 x 3 cells under it and its tip's place among them), for that
+is what a click acts on. The decision is spread over the whole grid, and written as a patch of cells
+around the pointer, where menus open; a small convolutional stack joins both with the frame before.
+
 Without these short ways the state must carry the pixels of every open window, and the pointer took
-more than 1,500 steps to appear (half of all error lay on its 4 cells of 192).
+more than 1,500 steps to appear (half of all error lay on its 4 cells of 192); without the look
+under the pointer every right click half opened a menu, on windows too.
 """
 
 import math
@@ -22,6 +26,8 @@ from trainer.neuralos.windows import STARTS_PADDING
 
 NO_POINTER = -1
 
+_DECIDED_WIDTH = 320
+_UNDER_CELLS = 3
 _SPREAD_CHANNELS = 16
 _PATCH_CELLS = 6
 _CELLS_BEFORE = 1  # of a patch, left of and above the pointer's own cell
@@ -55,30 +61,46 @@ class Head(nn.Module):
         self.config = config
         self.grid = (_SPREAD_CHANNELS, config.latent_rows, config.latent_columns)
         width, channels = config.head_width, config.map_channels - 1
-        self.spread = nn.Linear(3 * config.hidden, math.prod(self.grid))
-        self.written = nn.Linear(3 * config.hidden, channels * _PATCH_CELLS**2)
+        self.num_drawn = channels
+        under = config.latent_channels * _UNDER_CELLS**2
+        self.decide = nn.Linear(3 * config.hidden + under + 2 * _PLACES, _DECIDED_WIDTH)
+        self.spread = nn.Linear(_DECIDED_WIDTH, math.prod(self.grid))
+        self.written = nn.Linear(_DECIDED_WIDTH, (channels + 1) * _PATCH_CELLS**2)
         self.stamps = nn.Embedding(_PLACES**2, config.latent_channels * _PATCH_CELLS**2)
-        self.shift = nn.Linear(3 * config.hidden, width)
-        joined = _SPREAD_CHANNELS + channels + 2 * config.latent_channels
+        self.shift = nn.Linear(_DECIDED_WIDTH, width)
+        joined = _SPREAD_CHANNELS + channels + 1 + 2 * config.latent_channels
         self.first = nn.Conv2d(joined, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.last = nn.Conv2d(width, channels, 3, padding=1)
-        for silent in (self.stamps, self.last, self.written):
-            nn.init.zeros_(silent.weight)
+        self.last = nn.Conv2d(width, channels + 1, 3, padding=1)
+        for parameters in (self.stamps, self.last, self.written):
+            for silent in parameters.parameters():
+                nn.init.zeros_(silent)
 
     def forward(self, moment: Moment) -> Tensor:
         """All map channels but the Gaussian, (N, map_channels - 1, h, w)."""
         states, previous, actions, before = moment
-        spread = functional.leaky_relu(self.spread(states), 0.01).view(-1, *self.grid)
-        written = self._placed(self.written(states) * _WRITTEN_SCALE, actions)
-        moved = self._stamp(actions) - self._stamp(before)
-        sources = torch.cat([spread, written, moved, previous], dim=1)
-        mixed = functional.silu(self.first(sources) + self.shift(states)[:, :, None, None])
+        decided = functional.silu(self.decide(torch.cat([states, self._under(moment)], dim=1)))
+        spread = functional.leaky_relu(self.spread(decided), 0.01).view(-1, *self.grid)
+        written = self._placed(self.written(decided) * _WRITTEN_SCALE, actions)
+        pointer, pointer_before = self._stamp(actions), self._stamp(before)
+        sources = torch.cat([spread, written, pointer - pointer_before, previous], dim=1)
+        mixed = functional.silu(self.first(sources) + self.shift(decided)[:, :, None, None])
         mixed = mixed + functional.silu(self.second(mixed))
-        kept = previous + moved
-        decided: Tensor = self.last(mixed) + written
-        unchanged = decided.shape[1] - kept.shape[1]
-        return decided + functional.pad(kept, (0, 0, 0, 0, 0, unchanged))
+        drawn, erased = (self.last(mixed) + written).split([self.num_drawn, 1], dim=1)
+        kept = (previous - pointer_before) * (1 - erased) + pointer
+        return drawn + functional.pad(kept, (0, 0, 0, 0, 0, self.num_drawn - kept.shape[1]))
+
+    def _under(self, moment: Moment) -> Tensor:
+        """What the pointer points at: the cells around its tip and the tip's place in its cell."""
+        row, row_place = self._cell(moment.actions[:, Y], self.config.latent_rows)
+        column, column_place = self._cell(moment.actions[:, X], self.config.latent_columns)
+        framed = functional.pad(moment.previous, (1, 1, 1, 1))
+        offsets = torch.arange(_UNDER_CELLS)
+        number = torch.arange(len(row))[:, None, None]
+        at = (number, (row[:, None] + offsets)[:, :, None], (column[:, None] + offsets)[:, None])
+        cells = framed.permute(0, 2, 3, 1)[at].flatten(1)
+        places = [functional.one_hot(place, _PLACES) for place in (row_place, column_place)]
+        return torch.cat([cells, *(place.to(cells.dtype) for place in places)], dim=1)
 
     def _stamp(self, actions: Tensor) -> Tensor:
         """The pointer's own share of the latents, (N, C, h, w)."""

@@ -9,7 +9,7 @@ class Recipe:
 
     batch_size: int = 12
     window: int = 24
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0

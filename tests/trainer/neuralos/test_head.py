@@ -22,8 +22,6 @@ def head(config: ModelConfig) -> Head:
     torch.manual_seed(0)
     head = Head(config)
     torch.nn.init.normal_(head.stamps.weight)
-    torch.nn.init.zeros_(head.last.bias)
-    torch.nn.init.zeros_(head.written.bias)
     return head
 
 
@@ -37,7 +35,7 @@ def shown(head: Head, actions: Tensor, before: Tensor, previous: Tensor) -> Tens
 def test_an_untrained_head_keeps_the_frame_before(head: Head, config: ModelConfig) -> None:
     previous = torch.randn(1, *config.latent_shape)
     here = at(200, 170)
-    assert torch.equal(shown(head, here, here, previous), previous[0])
+    assert torch.allclose(shown(head, here, here, previous), previous[0], atol=1e-5)
 
 
 def test_the_pointer_leaves_its_old_place_and_comes_to_the_new_one(
@@ -78,3 +76,22 @@ def test_before_an_episodes_first_frame_there_was_no_pointer() -> None:
     actions = torch.cat([at(10, 0), at(20, 0), at(30, 0), at(40, 0)])[None]
     starts = torch.tensor([[STARTS_UNKNOWN, CONTINUES, STARTS_PADDING, CONTINUES]])
     assert actions_before(actions, starts)[0, :, X].tolist() == [NO_POINTER, 10, NO_POINTER, 30]
+
+
+def written_over(head: Head, block: Tensor, *, row: int, column: int) -> Tensor:
+    """What the head decides where the pointer's cell and its neighbours show `block`."""
+    previous = torch.zeros(1, *head.config.latent_shape)
+    previous[0, :, row - 1 : row + 2, column - 1 : column + 2] = block
+    here = at(32 * column + 9, 32 * row + 21)
+    return shown(head, here, here, previous) - previous[0]
+
+
+def test_what_lies_under_the_pointer_decides_wherever_it_is(
+    head: Head, config: ModelConfig
+) -> None:
+    torch.nn.init.normal_(head.written.weight)
+    one, other = torch.randn(2, config.latent_channels, 3, 3)
+    here = written_over(head, one, row=4, column=5)
+    there = written_over(head, one, row=6, column=6)
+    assert torch.allclose(here[:, :-2, :-1], there[:, 2:, 1:], atol=1e-5)
+    assert not torch.allclose(here, written_over(head, other, row=4, column=5), atol=0.1)
