@@ -5,7 +5,8 @@ before it. A listener thread looks every 10 ms; the boundary itself looks too, b
 data_version`: 2 us when nothing is new. Whoever finds a command claims it: writes `received`, and
 only what it got is taken, for until then anybody may cancel it. Nothing is taken between the two,
 so what anybody saw as `received` is taken at the next boundary, even if the database is away by
-then. A claim that can't have the lock in 20 ms is left to the listener, and is `pending` meanwhile.
+then. The listener's claim never waits for SQL's lock; a boundary waits for it at most 5 x 50 ms in
+an outage, however long that is, and what it could not claim stays `pending` until the listener can.
 """
 
 import json
@@ -32,8 +33,8 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.01
 # Others write for at most 20 ms; the command that comes amid it must not miss its boundary.
-CLAIM_TIMEOUT_S = 0.02
-RETRY_EVERY_S = 0.1  # a boundary that waits for a claim that fails would do so once in five
+CLAIM_TIMEOUT_S = 0.05
+CLAIM_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,9 @@ class Inbox:
         self._last_number = after
         self._version = -1
         self._versions = _open_versions(engine)
-        self._claims = open_engine(engine.url, busy_timeout_s=CLAIM_TIMEOUT_S)
-        with read(self._claims):
-            pass  # the connection is there before the first command is
+        self._patient = open_engine(engine.url, busy_timeout_s=CLAIM_TIMEOUT_S)
+        self._impatient = open_engine(engine.url, busy_timeout_s=0.0)
+        self._tries_left = 0
         self._found: list[Received] = []
         self._waiting: deque[Received] = deque()
         self._lock = threading.Lock()
@@ -71,11 +72,13 @@ class Inbox:
     def take(self) -> list[Received]:
         """Everything committed up to now and not taken yet, in order.
 
-        It waits for a claim that is under way, which is one short commit, and for no other lock.
+        It waits for a claim that is under way, which is one short commit.
         """
         with self._lock:
-            if self._look():
-                self._claim()
+            self._look()
+            if self._tries_left:
+                self._tries_left -= 1
+                self._claim(self._patient)
             self._arrived.clear()
             return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
@@ -84,46 +87,44 @@ class Inbox:
         self._arrived.wait(timeout_s)
 
     def _listen(self) -> None:
-        pause_s = LOOK_EVERY_S
-        while not self._closed.wait(pause_s):
+        while not self._closed.wait(LOOK_EVERY_S):
             with self._lock:
                 self._look()
-                pause_s = LOOK_EVERY_S if self._claim() else RETRY_EVERY_S
+                self._claim(self._impatient)
 
-    def _look(self) -> bool:
-        """Whether there was anything new, which is found now; the lock is held."""
+    def _look(self) -> None:
+        """Find what is new; the lock is held."""
         try:
             version = self._versions.execute("PRAGMA data_version").fetchone()[0]
             if version == self._version:
-                return False
+                return
             with read(self._engine) as session:
                 rows = command_queue.unsettled(session, self._run_id, after=self._last_number)
                 received = [_receive(session, row) for row in rows]
         except (OperationalError, sqlite3.OperationalError) as error:
             self._note_outage(error)
-            return False
+            return
         self._is_away = False
         self._version = version
         if received:
             self._last_number = received[-1].number
             self._found += received
-        return bool(received)
+            self._tries_left = CLAIM_TRIES
 
-    def _claim(self) -> bool:
+    def _claim(self, engine: Engine) -> None:
         """Make what was found the run's own, unless it was cancelled; the lock is held."""
         if not self._found:
-            return True
+            return
         found = [command.command_id for command in self._found]
         try:
-            with write(self._claims) as session:
+            with write(engine) as session:
                 own = command_queue.mark_received(session, found, time.time())
-        except OperationalError as error:
-            self._note_outage(error)
-            return False
+        except OperationalError:
+            return  # somebody writes, or the database is away: they stay found for the next claim
         self._waiting.extend(command for command in self._found if command.command_id in own)
         self._found.clear()
+        self._tries_left = 0
         self._arrived.set()
-        return True
 
     def _note_outage(self, error: Exception) -> None:
         if not self._is_away:
@@ -135,7 +136,8 @@ class Inbox:
         self._closed.set()
         self._thread.join(timeout=1.0)
         self._versions.close()
-        self._claims.dispose()
+        self._patient.dispose()
+        self._impatient.dispose()
 
     def __enter__(self) -> Self:
         return self
