@@ -1,17 +1,19 @@
 """Commands over HTTP: something is asked of a run, and what became of it.
 
-In: `{kind, args, reason}`. Out: 201 with the stored command. Guaranteed: what is stored is valid;
-`received` in the answer means that the trainer has it and obeys from the next step boundary on;
-`pending` that it will take it when it can. Decision: the answer waits at most 200 ms for that.
+In: `{kind, args, reason}`. Out: 201 with the stored command; 200 where the `Idempotency-Key` has
+come with the same body before. Guaranteed: what is stored is valid; `received` in the answer means
+that the trainer has it and obeys from the next step boundary on; `pending` that it will take it
+when it can, and that it may be cancelled until then. Decision: the answer waits at most 200 ms.
 """
 
 import time
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 from sqlalchemy import Engine, select
 
+from control_api.asking import Asking, ask
 from control_api.paging import Order, Page, PageQuery, none_found
 from control_api.request import Database, Operator, actor_of, invalid, reading_router
 from control_api.runs import RunKey, find_run
@@ -19,7 +21,7 @@ from ingest.database import read, write
 from ingest.openapi import problems
 from ingest.problems import FieldError, Problem
 from trainer import tables
-from trainer.command_queue import CommandRefused, RunEnded, submit
+from trainer.command_queue import NotCancellable, cancel
 from trainer.commands import AnyCommand, parse
 
 RECEPTION_WAIT_S = 0.2
@@ -36,20 +38,30 @@ class AskedCommand(BaseModel):
         json_schema_extra={
             "examples": [
                 {"kind": "set_lr", "args": {"value": 2e-4}, "reason": "the loss oscillates"},
+                {
+                    "kind": "set_lr",
+                    "args": {"schedule": {"shape": "cosine", "to": 1e-5, "steps": 500}},
+                },
+                {"kind": "set_optimizer", "args": {"weight_decay": 0.1, "group": "decay"}},
                 {"kind": "set_mix", "args": {"name": "half"}},
+                {"kind": "set_mix", "args": {"weights": {"everyday": 0.7, "fresh": 0.3}}},
+                {"kind": "freeze", "args": {"modules": ["encoder"]}},
                 {"kind": "rollback", "args": {"checkpoint": "before", "hold_data": True}},
             ]
         },
     )
 
     kind: str = Field(
-        description="set_lr, set_mix, pause, resume, stop, save, rollback or evaluate"
+        description="set_lr, set_optimizer, set_mix, pause, resume, stop, save, rollback, "
+        "evaluate, freeze, unfreeze, reset_parameters or undo"
     )
     args: dict[str, Any] = Field(
         {},
-        description="set_lr: value or factor; set_mix: name, version?; save: name?, note?; "
-        "rollback: checkpoint, branch?, set_lr?, set_mix?, hold_data?; evaluate: suite; "
-        "pause, resume and stop: nothing",
+        description="set_lr: value, factor or schedule {shape: constant, linear or cosine, to, "
+        "steps, warm_up_steps?}, group?; set_optimizer: betas?, eps?, weight_decay?, momentum?, "
+        "max_grad_norm?, group?; set_mix: name, version?, or weights by slice; save: name?, note?; "
+        "rollback: checkpoint, branch?, set_lr?, set_mix?, hold_data?; evaluate: suite; freeze, "
+        "unfreeze and reset_parameters: modules; undo: command; pause, resume and stop: nothing",
     )
     reason: str = Field("", max_length=500, description="kept with the command for whoever asks")
 
@@ -67,7 +79,8 @@ class Command(BaseModel):
     reason: str
     actor: str
     state: str = Field(
-        description="pending, received, applying; then applied, rejected, failed or expired"
+        description="pending, received, applying; then applied, rejected, failed, expired or "
+        "cancelled"
     )
     created_at: float
     received_at: float | None
@@ -79,28 +92,89 @@ class Command(BaseModel):
     error: str | None
 
 
+class AskedUndo(BaseModel):
+    """Why a command is undone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("", max_length=400, description="kept with the undo for whoever asks")
+
+
 class CommandQuery(PageQuery):
     """Which commands of a run."""
 
     state: str | None = Field(None, description="only those in this state")
 
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]{1,200}$",
+        description="your own; the same one with the same body makes no second command",
+    ),
+]
+
+_ASKED_BEFORE: dict[int | str, dict[str, Any]] = {
+    200: {"model": Command, "description": "The command that this key made before"}
+}
 _COMMANDS = Order(tables.Command.number, newest_first=True)
 
 
-@router.post("/runs/{run}/commands", status_code=201, responses=problems(404, 409))
-def post_command(engine: Database, caller: Operator, run: RunKey, asked: AskedCommand) -> Command:
+@router.post(
+    "/runs/{run}/commands",
+    status_code=201,
+    responses=_ASKED_BEFORE | problems(404, 409),
+)
+def post_command(
+    engine: Database,
+    caller: Operator,
+    run: RunKey,
+    asked: AskedCommand,
+    *,
+    response: Response,
+    key: IdempotencyKey = None,
+) -> Command:
     """Ask something of a run; it holds from the next step boundary after `received`."""
     command = _parse(asked)
-    with write(engine) as session:
+    with read(engine) as session:
         run_id = find_run(session, run).run_id
+    return _ask(engine, Asking(run_id, command, actor_of(caller), asked.reason, key), response)
+
+
+@router.post(
+    "/commands/{command_id}/undo",
+    status_code=201,
+    responses=_ASKED_BEFORE | problems(404, 409),
+)
+def undo_command(
+    engine: Database,
+    caller: Operator,
+    command_id: str,
+    *,
+    response: Response,
+    asked: AskedUndo | None = None,
+    key: IdempotencyKey = None,
+) -> Command:
+    """Restore what the command found, while it is the latest of its kind on the run's branch."""
+    run_id = get_command(engine, command_id).run_id
+    command = parse("undo", {"command": command_id})
+    reason = "" if asked is None else asked.reason
+    return _ask(engine, Asking(run_id, command, actor_of(caller), reason, key), response)
+
+
+@router.delete("/commands/{command_id}", responses=problems(404, 409))
+@router.post("/commands/{command_id}/cancel", responses=problems(404, 409))
+def cancel_command(engine: Database, caller: Operator, command_id: str) -> Command:
+    """Let nobody take a command that is still pending."""
+    with write(engine) as session:
         try:
-            stored = submit(session, run_id, command, actor=actor_of(caller), reason=asked.reason)
-        except RunEnded as ended:
-            raise Problem(409, "The run has ended", str(ended)) from ended
-        except CommandRefused as refused:
-            raise invalid(f"args.{refused.field}", refused.detail) from refused
-    return _after_reception(engine, stored.command_id)
+            row = cancel(session, command_id, actor=actor_of(caller))
+        except NotCancellable as error:
+            raise Problem(409, "Not cancellable", str(error)) from error
+        except LookupError as error:
+            raise none_found("command", command_id) from error
+        return Command.model_validate(row)
 
 
 @router.get("/runs/{run}/commands", responses=problems(404))
@@ -124,6 +198,12 @@ def get_command(engine: Database, command_id: str) -> Command:
         if row is None:
             raise none_found("command", command_id)
         return Command.model_validate(row)
+
+
+def _ask(engine: Engine, asking: Asking, response: Response) -> Command:
+    command_id, is_new = ask(engine, asking)
+    response.status_code = 201 if is_new else 200
+    return _after_reception(engine, command_id)
 
 
 def _parse(asked: AskedCommand) -> AnyCommand:

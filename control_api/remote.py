@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 TIMEOUT_S = 30.0
 POLL_S = 0.05
-SETTLED = ("applied", "rejected", "failed", "expired")
+SETTLED = ("applied", "rejected", "failed", "expired", "cancelled")
 EVALUATED = ("done", "failed")
 PAGE_LIMIT = 1000
 
@@ -55,6 +55,10 @@ class Remote:
         """POST a JSON body. Raises RemoteError."""
         return self._ask("POST", path, json.dumps(body).encode())
 
+    def delete(self, path: str) -> Answer:
+        """DELETE a path. Raises RemoteError."""
+        return self._ask("DELETE", path, None)
+
     def pages(self, path: str, **query: object) -> Iterator[Answer]:
         """All items of a list, page by page. Raises RemoteError."""
         cursor: str | None = None
@@ -69,6 +73,10 @@ class Remote:
         """Ask something of a run; the answer is the command, received or pending."""
         asked = {"kind": kind, "args": args, "reason": reason}
         return self.post(f"/v1/runs/{quote(run, safe='')}/commands", asked)
+
+    def undo(self, command_id: str, reason: str = "") -> Answer:
+        """Undo a command; the answer is the command that does it, received or pending."""
+        return self.post(f"/v1/commands/{quote(command_id, safe='')}/undo", {"reason": reason})
 
     def settled(self, command_id: str, timeout_s: float) -> Answer:
         """The command once it is settled, or as it is after `timeout_s`."""

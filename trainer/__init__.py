@@ -15,8 +15,13 @@ neuralos/                           the model family: encoder, tracker, renderer
 A command's way meets it at the boundary:
 
 commands, references, command_queue what may be asked, checked, and stored in order
+idempotency, inline_mix             once however often it is sent; its weights as a stored mix
 inbox                               it reaches the trainer's memory
-settling, apply, live, schedule     it is carried out between two steps, or refused with the reason
+settling, apply, tuning, live       it is carried out between two steps, or refused with the reason
+schedule, course, groups            the rate, its course over the next steps, by parameter group
+optimizer_settings                  betas, eps, weight decay, momentum, where the optimizer has them
+modules, frozen, resetting          modules by name: what stands still, and what starts anew
+aspects, undoing                    what was in force before, and what may be brought back
 
 A run's life holds both: `run` begins a process, `training` puts the parts together and takes them
 apart, `lease` and `holder` see that one process holds the run, `take_over`, `rerun` and `lineage`

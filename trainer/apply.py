@@ -7,25 +7,29 @@ with nothing changed; only RestoreFailed leaves a run that can't go on.
 """
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
 from transformers import Trainer
 
 from ingest.ids import content_id
+from trainer.aspects import aspects_like, lr_of, mix_of_run, paused, restore_aspects
 from trainer.command_entries import EvaluationAsked
 from trainer.commands import (
     Evaluate,
-    LrChange,
+    Freeze,
     Pause,
+    ResetParameters,
     Resume,
     Rollback,
     Save,
     SetLr,
     SetMix,
+    SetOptimizer,
     Stop,
+    Undo,
+    Unfreeze,
 )
+from trainer.effect import Effect
 from trainer.entries import Entry
 from trainer.inbox import Received
 from trainer.interactive import live_schedule
@@ -33,26 +37,18 @@ from trainer.lineage import BranchOpened
 from trainer.live import LiveRun
 from trainer.references import CommandRefused, MixVersion
 from trainer.supply import Repeat
+from trainer.tuning import check_lr, tune
 
 FLUSH_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What a command changed; `entries` are committed with its settlement or not at all."""
-
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
-    entries: tuple[Entry, ...] = ()
 
 
 def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect:
     """Carry out one command at a step boundary."""
     match received.command:
-        case SetLr() as command:
-            effect = _set_lr(command, run, trainer)
+        case SetLr() | SetOptimizer() | Freeze() | Unfreeze() | ResetParameters() as command:
+            effect = tune(command, run, trainer, received.number)
         case SetMix():
-            effect = _set_mix(received.mix, run, trainer)
+            effect = _set_mix(received.mix, run)
         case Pause():
             effect = _set_paused(run, is_paused=True)
         case Resume():
@@ -66,6 +62,8 @@ def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect:
             effect = _roll_back(command, received.mix, run, trainer)
         case Evaluate() as command:
             effect = _evaluate(command, received.command_id, run, trainer)
+        case Undo() as command:
+            effect = _undo(command, run, trainer)
         case None:
             raise CommandRefused("args", received.refusal or "not understood")
         case _:
@@ -73,32 +71,28 @@ def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect:
     return effect
 
 
-def change(run: LiveRun, trainer: Trainer, lr: LrChange | None, mix: MixVersion | None) -> None:
-    """Another rate, another mix, or both, from the next step on."""
-    if lr is not None:
-        live_schedule(trainer).change(lr)
-    if mix is not None:
-        run.supply.set_mix(mix)
-
-
-def _set_lr(command: SetLr, run: LiveRun, trainer: Trainer) -> Effect:
-    before = _lr(trainer)
-    for rate in live_schedule(trainer).rates:
-        _check_lr(command, rate, "value" if command.factor is None else "factor")
-    change(run, trainer, command, None)
-    return Effect(before, _lr(trainer))
-
-
-def _set_mix(mix: MixVersion | None, run: LiveRun, trainer: Trainer) -> Effect:
-    before = _mix(run)
-    change(run, trainer, None, mix)
-    return Effect(before, _mix(run))
+def _set_mix(mix: MixVersion | None, run: LiveRun) -> Effect:
+    before = mix_of_run(run)
+    assert mix is not None
+    run.supply.set_mix(mix)
+    return Effect(before, mix_of_run(run))
 
 
 def _set_paused(run: LiveRun, *, is_paused: bool) -> Effect:
-    before = {"is_paused": run.is_paused}
+    before = paused(run)
     run.is_paused = is_paused
-    return Effect(before, {"is_paused": is_paused})
+    return Effect(before, paused(run))
+
+
+def _undo(command: Undo, run: LiveRun, trainer: Trainer) -> Effect:
+    """Restore what the command found; a rollback's tip comes back on a branch of its own."""
+    done = run.undoables.find(command.command)
+    if done.kind == "rollback":
+        tip = Rollback(checkpoint=done.before["checkpoint_id"])
+        return _roll_back(tip, None, run, trainer)
+    now = aspects_like(run, trainer, done.before)
+    restore_aspects(run, trainer, done.before)
+    return Effect(now, aspects_like(run, trainer, done.before))
 
 
 def _save(command: Save, run: LiveRun, trainer: Trainer) -> Effect:
@@ -131,7 +125,7 @@ def _roll_back(command: Rollback, mix: MixVersion | None, run: LiveRun, trainer:
     target = run.register.find(command.checkpoint)
     branch = run.free_branch(command.branch)
     position = run.read(target).position
-    _check_lr(command.set_lr, position.lr, "set_lr")
+    check_lr(command.set_lr, position.rates, trainer, "set_lr.")
     if not run.journal.flush(FLUSH_S):
         raise TimeoutError("the database is away; a rollback reads the adoptions from it")
     tip = run.save(trainer, note=f"the tip before the rollback to {target.name}")
@@ -139,7 +133,10 @@ def _roll_back(command: Rollback, mix: MixVersion | None, run: LiveRun, trainer:
     repeats = [Repeat(target.branch, run.tips[target.branch], is_own=False)]
     run.restore(trainer, target, position, repeats if command.hold_data else [])
     run.open_branch(branch, target.step)
-    change(run, trainer, command.set_lr, mix)
+    if command.set_lr is not None:
+        live_schedule(trainer).change(command.set_lr)
+    if mix is not None:
+        run.supply.set_mix(mix)
     opened = BranchOpened(
         name=branch,
         parent=target.branch,
@@ -155,20 +152,4 @@ def _roll_back(command: Rollback, mix: MixVersion | None, run: LiveRun, trainer:
         "checkpoint_id": target.checkpoint_id,
         "hold_until": run.supply.hold_until,
     }
-    return Effect(before, after | _lr(trainer) | _mix(run), (opened,))
-
-
-def _check_lr(change: LrChange | None, rate: float, field: str) -> None:
-    try:
-        if change is not None:
-            change.applied_to(rate)
-    except ValueError as error:
-        raise CommandRefused(field, str(error)) from error
-
-
-def _lr(trainer: Trainer) -> dict[str, Any]:
-    return {"lr": live_schedule(trainer).rates[0]}
-
-
-def _mix(run: LiveRun) -> dict[str, Any]:
-    return {"mix": asdict(run.supply.mix)}
+    return Effect(before, after | lr_of(trainer) | mix_of_run(run), (opened,))

@@ -46,7 +46,8 @@ class RunPosition(BaseModel):
     """Where a run stood: everything that HF's files do not hold.
 
     `command_number` is the last command that had been applied; `hold_until` the step up to which
-    adoptions follow the parent branch after a rollback that holds the data.
+    adoptions follow the parent branch after a rollback that holds the data. `rates` are those of
+    all parameter groups, `frozen` what `modules.names_of` calls the parameters that stand still.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,6 +56,9 @@ class RunPosition(BaseModel):
     branch: str
     step: int
     lr: float
+    rates: tuple[float, ...]
+    max_grad_norm: float
+    frozen: tuple[str, ...]
     mix: MixVersion
     adoption: int
     command_number: int

@@ -1,8 +1,9 @@
 """The queue of commands in SQL: submitted by anybody, settled by the run that holds the lease.
 
-One life: pending -> received -> applying -> applied | rejected | failed | expired. The order is a
-number from a counter on the run's row, taken in the transaction that stores the command, so a
-smaller number is never committed later. No torch here: the API calls `submit`.
+One life: pending -> received -> applying -> applied | rejected | failed | expired, or pending ->
+cancelled. The order is a number from a counter on the run's row, taken in the transaction that
+stores the command, so a smaller number is never committed later. No torch here: the API calls
+`submit` and `cancel`.
 """
 
 import json
@@ -11,19 +12,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
 from ingest.ids import content_id
-from trainer.commands import AnyCommand
+from trainer.commands import AnyCommand, Undo
+from trainer.idempotency import Request
+from trainer.inline_mix import with_stored_mix
 from trainer.references import CommandRefused, check_references
 from trainer.tables import Command, Run
+from trainer.undoing import check_undo
 
 __all__ = [
     "CommandRefused",
+    "NotCancellable",
     "RunEnded",
     "Settlement",
     "UnknownRun",
+    "cancel",
     "expire_unsettled",
     "mark_received",
     "settle",
@@ -45,6 +51,10 @@ class RunEnded(RuntimeError):
     """Nobody would take the command: the run is finished, failed or stopped."""
 
 
+class NotCancellable(RuntimeError):
+    """The run has the command already, or has settled it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """How a command ended; `effective_step` is the first step under it."""
@@ -60,16 +70,27 @@ class Settlement:
 
 
 def submit(
-    session: Session, run_id: str, command: AnyCommand, *, actor: str, reason: str = ""
+    session: Session,
+    run_id: str,
+    command: AnyCommand,
+    *,
+    actor: str,
+    reason: str = "",
+    request: Request | None = None,
 ) -> Command:
-    """Store a command as `pending` with the run's next number.
+    """Store a command as `pending` with the run's next number, and as made by `request`.
 
-    Raises UnknownRun, RunEnded, or CommandRefused naming the argument.
+    An undo's reason begins with what it undoes. Raises UnknownRun, RunEnded, or CommandRefused
+    naming the argument.
     """
     state, number = _take_number(session, run_id)
     if state in ENDED_RUN_STATES:
         raise RunEnded(f"the run is {state}; start it again before you ask something of it")
     check_references(session, run_id, command)
+    if isinstance(command, Undo):
+        undone = check_undo(session, run_id, command.command)
+        reason = f"undoes {undone.kind} #{undone.number}" + (f": {reason}" if reason else "")
+    command = with_stored_mix(session, run_id, command, actor)
     row = Command(
         command_id=content_id(run_id, str(number)),
         run_id=run_id,
@@ -80,6 +101,8 @@ def submit(
         actor=actor,
         state="pending",
         created_at=time.time(),
+        idempotency_key=request and request.key,
+        request_digest=request and request.digest,
     )
     session.add(row)
     session.flush()
@@ -107,13 +130,38 @@ def unsettled(session: Session, run_id: str, *, after: int) -> Sequence[Command]
     ).all()
 
 
-def mark_received(session: Session, command_ids: Sequence[str], at: float) -> None:
-    """Note that the trainer has these commands, where they are still pending."""
-    session.execute(
+def mark_received(session: Session, command_ids: Sequence[str], at: float) -> set[str]:
+    """Note that the trainer has these commands; the answer is those that are its own now.
+
+    That leaves out what was cancelled; what a trainer that died had received comes again.
+    """
+    received_at = func.coalesce(Command.received_at, at)
+    # One statement: each gives the interpreter's lock away, 5 ms where somebody else computes.
+    marked = session.scalars(
         update(Command)
-        .where(Command.command_id.in_(command_ids), Command.state == "pending")
-        .values(state="received", received_at=at)
+        .where(Command.command_id.in_(command_ids), Command.state.in_(UNSETTLED))
+        .values(state="received", received_at=received_at)
+        .returning(Command.command_id)
+        .execution_options(synchronize_session=False)
     )
+    return set(marked)
+
+
+def cancel(session: Session, command_id: str, *, actor: str) -> Command:
+    """Let nobody take a pending command; one that is cancelled already stays so.
+
+    Raises NotCancellable once the trainer has it, LookupError where there is none.
+    """
+    cancelled = update(Command).where(Command.command_id == command_id, Command.state == "pending")
+    session.execute(
+        cancelled.values(state="cancelled", settled_at=time.time(), error=f"cancelled by {actor}")
+    )
+    row = session.get(Command, command_id, populate_existing=True)
+    if row is None:
+        raise LookupError(f"there is no command {command_id!r}")
+    if row.state != "cancelled":
+        raise NotCancellable(f"the command is {row.state}; only a pending one can be cancelled")
+    return row
 
 
 def start_applying(session: Session, command_id: str) -> None:

@@ -4,6 +4,7 @@ In: batches of the stream as arrays. Out: a model whose forward returns {"loss":
 tensors, and what makes a checkpoint's folder loadable by the family alone.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ class ModelFamily(Protocol):
     batch_size: int  # samples of one optimizer step
     learning_rate: float  # unless a run names another
     save_every: int  # steps between automatic checkpoints
+    changeable_modules: Collection[str] | None  # that commands may freeze or reset; None: any
 
     def load_model(self) -> nn.Module:
         """The base model that a new run starts from."""

@@ -1,9 +1,12 @@
 """Reception: commands that are new in SQL come into the trainer's memory, each once, in order.
 
 In: the run's unsettled commands. Out: `take` at a step boundary gives all that were committed
-before it. A listener thread looks every 10 ms and writes `received`, always after the command is
-in memory: so what anybody saw as `received` is taken at the next boundary, even if the database is
-away by then. The boundary itself looks too, by `PRAGMA data_version`: 2 us when nothing is new.
+before it. A listener thread looks every 10 ms; the boundary itself looks too, by `PRAGMA
+data_version`: 2 us when nothing is new. Whoever finds a command claims it: writes `received`, and
+only what it got is taken, for until then anybody may cancel it. Nothing is taken between the two,
+so what anybody saw as `received` is taken at the next boundary, even if the database is away by
+then. The listener's claim never waits for SQL's lock; a boundary waits for it at most 5 x 50 ms in
+an outage, however long that is, and what it could not claim stays `pending` until the listener can.
 """
 
 import json
@@ -20,7 +23,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from ingest.database import read, write
+from ingest.database import open_engine, read, write
 from trainer import command_queue
 from trainer.commands import AnyCommand, parse
 from trainer.references import CommandRefused, MixVersion, find_mix, mix_of
@@ -29,8 +32,9 @@ from trainer.tables import Command
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.01
-# The listener holds the lock for one read, 1 ms; a boundary that can't have it goes on without.
-LOCK_TIMEOUT_S = 0.02
+# Others write for at most 20 ms; the command that comes amid it must not miss its boundary.
+CLAIM_TIMEOUT_S = 0.05
+CLAIM_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,11 @@ class Inbox:
         self._last_number = after
         self._version = -1
         self._versions = _open_versions(engine)
+        self._patient = open_engine(engine.url, busy_timeout_s=CLAIM_TIMEOUT_S)
+        self._impatient = open_engine(engine.url, busy_timeout_s=0.0)
+        self._tries_left = 0
+        self._found: list[Received] = []
         self._waiting: deque[Received] = deque()
-        self._unmarked: list[str] = []
         self._lock = threading.Lock()
         self._arrived = threading.Event()
         self._closed = threading.Event()
@@ -63,14 +70,17 @@ class Inbox:
         self._thread.start()
 
     def take(self) -> list[Received]:
-        """Everything committed up to now and not taken yet, in order, without waiting."""
-        if self._lock.acquire(timeout=LOCK_TIMEOUT_S):
-            try:
-                self._look()
-            finally:
-                self._lock.release()
-        self._arrived.clear()
-        return [self._waiting.popleft() for _ in range(len(self._waiting))]
+        """Everything committed up to now and not taken yet, in order.
+
+        It waits for a claim that is under way, which is one short commit.
+        """
+        with self._lock:
+            self._look()
+            if self._tries_left:
+                self._tries_left -= 1
+                self._claim(self._patient)
+            self._arrived.clear()
+            return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
     def wait(self, timeout_s: float) -> None:
         """Return when something has arrived, or after `timeout_s`."""
@@ -80,13 +90,10 @@ class Inbox:
         while not self._closed.wait(LOOK_EVERY_S):
             with self._lock:
                 self._look()
-                unmarked, self._unmarked = self._unmarked, []
-            if unmarked and not self._mark(unmarked):
-                with self._lock:
-                    self._unmarked = unmarked + self._unmarked
+                self._claim(self._impatient)
 
     def _look(self) -> None:
-        """Take over what is new; the lock is held."""
+        """Find what is new; the lock is held."""
         try:
             version = self._versions.execute("PRAGMA data_version").fetchone()[0]
             if version == self._version:
@@ -101,18 +108,23 @@ class Inbox:
         self._version = version
         if received:
             self._last_number = received[-1].number
-            self._waiting.extend(received)
-            self._unmarked.extend(command.command_id for command in received)
-            self._arrived.set()
+            self._found += received
+            self._tries_left = CLAIM_TRIES
 
-    def _mark(self, command_ids: list[str]) -> bool:
+    def _claim(self, engine: Engine) -> None:
+        """Make what was found the run's own, unless it was cancelled; the lock is held."""
+        if not self._found:
+            return
+        found = [command.command_id for command in self._found]
         try:
-            with write(self._engine) as session:
-                command_queue.mark_received(session, command_ids, time.time())
-        except OperationalError as error:
-            self._note_outage(error)
-            return False
-        return True
+            with write(engine) as session:
+                own = command_queue.mark_received(session, found, time.time())
+        except OperationalError:
+            return  # somebody writes, or the database is away: they stay found for the next claim
+        self._waiting.extend(command for command in self._found if command.command_id in own)
+        self._found.clear()
+        self._tries_left = 0
+        self._arrived.set()
 
     def _note_outage(self, error: Exception) -> None:
         if not self._is_away:
@@ -124,6 +136,8 @@ class Inbox:
         self._closed.set()
         self._thread.join(timeout=1.0)
         self._versions.close()
+        self._patient.dispose()
+        self._impatient.dispose()
 
     def __enter__(self) -> Self:
         return self

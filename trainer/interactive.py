@@ -2,8 +2,9 @@
 
 In: any Trainer class. Out: a subclass with the same constructor and one more argument. What it
 changes: batches come from our stream, not prepared by accelerate (whose loader looks one batch
-ahead, so that a new mix would come a batch late); the learning rate lives in a `LiveSchedule`; a
-callback hands every boundary over. No line of the loop is copied.
+ahead, so that a new mix would come a batch late); the learning rate lives in a `LiveSchedule`;
+frozen parameters lose their gradients; a callback hands every boundary over. No line of the loop
+is copied.
 """
 
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from typing_extensions import override
 
 from trainer.family import Tensors
+from trainer.frozen import Frozen
 from trainer.observed import ObservedStep
 from trainer.schedule import LiveSchedule
 
@@ -52,7 +54,9 @@ class InteractiveTrainer(_Base):
         # A loss that is not a number must be seen, and a restored stream has nothing to skip.
         self.args.logging_nan_inf_filter = False
         self.args.ignore_data_skip = True
+        self._has_own_optimizer = self.optimizer is not None
         self.interaction = interaction
+        self.frozen = Frozen()
         self.add_callback(_Boundaries(self))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -65,7 +69,10 @@ class InteractiveTrainer(_Base):
     ) -> LRScheduler:
         """The live schedule, over the optimizer that the loop steps."""
         if self.lr_scheduler is None:
-            schedule = LiveSchedule(cast("Optimizer", optimizer or self.optimizer))
+            schedule = LiveSchedule(
+                cast("Optimizer", optimizer or self.optimizer),
+                is_hugging_faces=not self._has_own_optimizer,
+            )
             self.lr_scheduler = cast("Any", schedule)  # HF's annotation says LambdaLR
             self._created_lr_scheduler = True
         return live_schedule(self)
@@ -75,6 +82,7 @@ class InteractiveTrainer(_Base):
     ) -> Tensor:
         """One micro-batch; its loss is noted."""
         loss = super().training_step(model, inputs, *args, **kwargs)
+        self.frozen.drop_gradients()
         self.interaction.observed.add_loss(loss)
         return loss
 
@@ -96,6 +104,18 @@ def live_schedule(trainer: Trainer) -> LiveSchedule:
     schedule: object = trainer.lr_scheduler
     assert isinstance(schedule, LiveSchedule)
     return schedule
+
+
+def frozen_of(trainer: Trainer) -> Frozen:
+    """The frozen parameters of an interactive trainer."""
+    assert isinstance(trainer, InteractiveTrainer)
+    return trainer.frozen
+
+
+def model_of(trainer: Trainer) -> nn.Module:
+    """The model, as its author wrote it: not what DDP wraps around it."""
+    assert trainer.model is not None
+    return trainer.model
 
 
 class _Batches:

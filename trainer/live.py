@@ -17,13 +17,15 @@ from trainer.checkpoints import Manifest, RunPosition, read_manifest, write_chec
 from trainer.entries import RunMoved
 from trainer.family import ModelFamily
 from trainer.hf_state import restore_state, write_state
-from trainer.interactive import live_schedule
+from trainer.interactive import frozen_of, live_schedule, model_of
 from trainer.journal import Journal
 from trainer.lease import Lease
 from trainer.lineage import CheckpointSaved
+from trainer.modules import names_of, parameters_named
 from trainer.references import CommandRefused
 from trainer.register import Register
 from trainer.supply import Repeat, Supply
+from trainer.undoing import Undoables
 
 
 class RestoreFailed(RuntimeError):
@@ -43,17 +45,22 @@ class LiveRun:
     lease: Lease
     family: ModelFamily
     runs_path: Path
+    undoables: Undoables
     command_number: int = 0
     is_paused: bool = False
     is_ending: bool = False
 
     def position(self, trainer: Trainer) -> RunPosition:
         """Where the run stands between two steps."""
+        rates = live_schedule(trainer).rates
         return RunPosition(
             run_id=self.run_id,
             branch=self.branch,
             step=trainer.state.global_step,
-            lr=live_schedule(trainer).rates[0],
+            lr=rates[0],
+            rates=tuple(rates),
+            max_grad_norm=trainer.args.max_grad_norm,
+            frozen=tuple(frozen_names(trainer)),
             mix=self.supply.mix,
             adoption=self.supply.adoption,
             command_number=self.command_number,
@@ -119,12 +126,16 @@ class LiveRun:
     ) -> None:
         """Go back to a checkpoint that was read: model, optimizer, schedule, RNG, and stream.
 
+        What is frozen there is frozen from then on, and nothing else.
+
         Raises OperationalError, with nothing changed, where the adoptions can't be read, and
         RestoreFailed when it breaks half way.
         """
         self.supply.restore(position, repeats)
         try:
             restore_state(trainer, self.runs_path / checkpoint.path)
+            trainer.args.max_grad_norm = position.max_grad_norm
+            frozen_of(trainer).set(parameters_named(model_of(trainer), position.frozen))
         except Exception as error:
             raise RestoreFailed(f"checkpoint {checkpoint.name!r}: {error}") from error
 
@@ -132,6 +143,7 @@ class LiveRun:
         """Go on under another name, from a step on."""
         self.branch = name
         self.tips[name] = step
+        self.undoables = Undoables()
 
     def free_branch(self, wanted: str | None) -> str:
         """The wanted name, or a made-up one. Raises CommandRefused when it is taken."""
@@ -140,3 +152,8 @@ class LiveRun:
         if wanted in self.tips:
             raise CommandRefused("branch", f"the run has a branch {wanted!r}; choose another name")
         return wanted
+
+
+def frozen_names(trainer: Trainer) -> list[str]:
+    """What stands still, in the fewest names."""
+    return names_of(model_of(trainer), frozen_of(trainer).parameters)

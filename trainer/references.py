@@ -43,7 +43,12 @@ class MixVersion:
 
 
 def find_mix(session: Session, change: MixChange, field: str = "name") -> MixVersion:
-    """The mix that is meant, in its newest version unless one is named."""
+    """The mix that is meant, in its newest version unless one is named.
+
+    Raises CommandRefused naming `field`, also for weights that nobody has stored as a version.
+    """
+    if change.name is None:
+        raise CommandRefused(field, "the weights were never stored; ask for them through the API")
     try:
         mix = get_mix(session, change.name, change.version)
     except SliceError as error:
@@ -70,7 +75,7 @@ def check_references(session: Session, run_id: str, command: AnyCommand) -> None
         _check_checkpoint(session, run_id, command.checkpoint)
         _check_branch_is_free(session, run_id, command.branch)
     change = mix_of(command)
-    if change is not None:
+    if change is not None and change.weights is None:
         find_mix(session, change, "name" if isinstance(command, SetMix) else "set_mix.name")
 
 

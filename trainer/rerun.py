@@ -1,9 +1,9 @@
 """What a process that died had recorded beyond its last checkpoint, to be done again.
 
 In: the checkpoint to go on from, the commands that had been applied after it, the last recorded
-step. Out: the same commands at the same steps, without records of their own; with the adoptions
-that `supply` repeats, the steps run again are the recorded ones, bit for bit. Only after the last
-of them are new commands received.
+step. Out: what each of them had left in force, at the same steps, without records of their own;
+with the adoptions that `supply` repeats, the steps run again are the recorded ones, bit for bit.
+Only after the last of them are new commands received.
 """
 
 from collections import deque
@@ -11,18 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter
 from transformers import Trainer
 
-from trainer.apply import change
+from trainer.aspects import restore_aspects
 from trainer.checkpoints import Manifest
-from trainer.commands import AnyCommand, Pause, Resume, Rollback, SetLr, Stop
+from trainer.commands import AnyCommand, ResetParameters
 from trainer.lineage import CheckpointSaved
 from trainer.live import LiveRun
-from trainer.references import MixVersion
 from trainer.supply import Repeat
-
-_MIX = TypeAdapter(MixVersion)
+from trainer.tuning import reset_parameters
 
 
 @dataclass(frozen=True)
@@ -76,14 +73,6 @@ class Rerun:
 
 def _apply_again(recorded: Recorded, run: LiveRun, trainer: Trainer) -> None:
     """Only what later steps depend on: a checkpoint that was saved is there, a rollback is done."""
-    match recorded.command:
-        case SetLr() as lr_change:
-            change(run, trainer, lr_change, None)
-        case Rollback(set_lr=lr_change):
-            change(run, trainer, lr_change, None)
-        case Pause():
-            run.is_paused = True
-        case Resume() | Stop():
-            run.is_paused = False
-    if "mix" in recorded.after:
-        change(run, trainer, None, _MIX.validate_python(recorded.after["mix"]))
+    restore_aspects(run, trainer, recorded.after)
+    if isinstance(recorded.command, ResetParameters):
+        reset_parameters(recorded.command, run, trainer, recorded.number)

@@ -15,11 +15,13 @@ from transformers import Trainer
 from trainer.apply import apply
 from trainer.command_entries import CommandSettled
 from trainer.command_queue import Settlement
+from trainer.effect import Effect
 from trainer.entries import Entry, Together
 from trainer.inbox import Received
 from trainer.lease import LeaseLost
 from trainer.live import LiveRun, RestoreFailed
 from trainer.references import CommandRefused
+from trainer.undoing import Done
 
 log = structlog.get_logger()
 
@@ -44,6 +46,7 @@ def _settle(
     except Exception as error:
         log.exception("command_failed", command_id=received.command_id)
         return _unapplied(received, run, "failed", error), ()
+    _note(received, effect, run)
     settlement = Settlement(
         command_id=received.command_id,
         state="applied",
@@ -54,6 +57,15 @@ def _settle(
         after=dict(effect.after),
     )
     return settlement, effect.entries
+
+
+def _note(received: Received, effect: Effect, run: LiveRun) -> None:
+    command = received.command
+    assert command is not None
+    done = Done(
+        received.command_id, received.number, command.kind, command.arguments(), effect.before
+    )
+    run.undoables.note(done)
 
 
 def _unapplied(

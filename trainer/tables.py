@@ -54,7 +54,7 @@ class Branch(Base):
 class Command(Base):
     """Something asked of a run.
 
-    state: pending, received, applying, applied, rejected, failed, expired.
+    state: pending, received, applying, applied, rejected, failed, expired, cancelled.
     """
 
     __tablename__ = "commands"
@@ -74,7 +74,13 @@ class Command(Base):
     before_json: Mapped[str | None]
     after_json: Mapped[str | None]
     error: Mapped[str | None]
-    __table_args__ = (UniqueConstraint("run_id", "number"), Index(None, "run_id", "state"))
+    idempotency_key: Mapped[str | None]  # the caller's own, for a request that may come twice
+    request_digest: Mapped[str | None]  # of what came with it
+    __table_args__ = (
+        UniqueConstraint("run_id", "number"),
+        UniqueConstraint("run_id", "actor", "idempotency_key"),
+        Index(None, "run_id", "state"),
+    )
 
 
 class Adoption(Base):

@@ -22,6 +22,7 @@ from trainer.register import Register, load_register
 from trainer.rerun import Origin, Recorded, Rerun
 from trainer.supply import Repeat
 from trainer.tables import Branch, Command, Run, Step
+from trainer.undoing import Undoables, load_undoables
 
 log = structlog.get_logger()
 
@@ -37,13 +38,15 @@ class TakenOver:
     register: Register
     tips: dict[str, int]
     rerun: Rerun
+    undoables: Undoables
 
 
 def take_over(session: Session, run: Run, runs_path: Path) -> TakenOver:
     """Find out where a run stood. Raises NothingToResume."""
     register = load_register(session, run.run_id)
     tips = _tips(session, run.run_id)
-    return TakenOver(register, tips, _rerun(session, run, register, tips, runs_path))
+    rerun = _rerun(session, run, register, tips, runs_path)
+    return TakenOver(register, tips, rerun, load_undoables(session, run.run_id, run.branch))
 
 
 def _tips(session: Session, run_id: str) -> dict[str, int]:

@@ -98,6 +98,7 @@ def _train(place: Workplace, run: Run, family: ModelFamily, journal: Journal, le
             lease=lease,
             family=family,
             runs_path=place.settings.runs_path,
+            undoables=found.undoables,
         )
         return _steps(place, run, live, found)
 

@@ -3,6 +3,7 @@
 import typer
 
 from control_api.cli import curation, machine, run, shipping, simulating
+from control_api.cli.asking import asking
 from control_api.cli.output import Commands
 
 MACHINE = "On the machine"
@@ -40,14 +41,19 @@ app.command("ship", rich_help_panel=DATA_IN)(shipping.ship)
 app.command("simulate", rich_help_panel=DATA_IN)(simulating.simulate)
 
 app.command("runs", rich_help_panel=RUN)(run.runs)
-app.command("lr", rich_help_panel=RUN)(run.asking(run.lr))
-app.command("mix", rich_help_panel=RUN)(run.asking(run.mix))
-app.command("pause", rich_help_panel=RUN)(run.asking(run.pause))
-app.command("resume", rich_help_panel=RUN)(run.asking(run.resume))
-app.command("stop", rich_help_panel=RUN)(run.asking(run.stop))
-app.command("save", rich_help_panel=RUN)(run.asking(run.save))
-app.command("rollback", rich_help_panel=RUN)(run.asking(run.rollback))
-app.command("evaluate", rich_help_panel=RUN)(run.asking(run.evaluate))
+app.command("lr", rich_help_panel=RUN)(asking(run.lr))
+app.command("optimizer", rich_help_panel=RUN)(asking(run.optimizer))
+app.command("mix", rich_help_panel=RUN)(asking(run.mix))
+app.command("freeze", rich_help_panel=RUN)(asking(run.freeze))
+app.command("unfreeze", rich_help_panel=RUN)(asking(run.unfreeze))
+app.command("pause", rich_help_panel=RUN)(asking(run.pause))
+app.command("resume", rich_help_panel=RUN)(asking(run.resume))
+app.command("stop", rich_help_panel=RUN)(asking(run.stop))
+app.command("save", rich_help_panel=RUN)(asking(run.save))
+app.command("rollback", rich_help_panel=RUN)(asking(run.rollback))
+app.command("evaluate", rich_help_panel=RUN)(asking(run.evaluate))
+app.command("undo", rich_help_panel=RUN)(asking(run.undo))
+app.command("cancel", rich_help_panel=RUN)(run.cancel)
 
 app.add_typer(slices, rich_help_panel=CURATION)
 app.add_typer(mixes, rich_help_panel=CURATION)

@@ -41,7 +41,7 @@ def set_mix(
     as_json: AsJson = False,
 ) -> None:
     """Save the next version of a mix; runs take it with `stovetop mix RUN NAME`."""
-    wanted = dict(_share(text) for text in shares)
+    wanted = dict(share_of(text) for text in shares)
     saved = remote(url, key).post("/v1/mixes", {"name": name, "shares": wanted})
     text = f"mix {name} version {saved['version']}: {_shown(saved['shares'])}"
     answer(saved, as_json=as_json, text=text)
@@ -59,7 +59,8 @@ def list_mixes(url: Url = DEFAULT_URL, key: Key = "", as_json: AsJson = False) -
     )
 
 
-def _share(text: str) -> tuple[str, float]:
+def share_of(text: str) -> tuple[str, float]:
+    """A slice and its share, from `SLICE=SHARE`. Raises typer.BadParameter."""
     name, _, share = text.partition("=")
     try:
         return name, float(share)

@@ -1,46 +1,97 @@
-"""Commands for a run that is under way: each waits for its outcome and says from which step on.
+"""Commands for a run that is under way: each function says what is asked.
 
-Each function below says what is asked; `asking` makes a shell command of it, with the options that
-all of them have.
+`asking` makes a shell command of it, with the options that all of them have.
 """
 
-import inspect
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from control_api.cli.options import DEFAULT_URL, AsJson, Key, Reason, RunName, Url, Wait, remote
-from control_api.cli.output import CommandFailed, answer, table, talk
-from control_api.remote import SETTLED, Answer, Remote
+from control_api.cli.asking import Asked, AskedUndo
+from control_api.cli.curation import share_of
+from control_api.cli.options import DEFAULT_URL, AsJson, Key, RunName, Url, remote
+from control_api.cli.output import answer, table, talk
+from control_api.remote import Answer
 
-WAIT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is asked of a run."""
-
-    run: str
-    kind: str
-    args: dict[str, Any]
+CommandId = Annotated[str, typer.Argument(metavar="COMMAND", help="A command's id.")]
+Group = Annotated[str | None, typer.Option(help="Only this parameter group. [all]")]
+Modules = Annotated[
+    list[str], typer.Argument(metavar="MODULE...", help="As the model's author named them.")
+]
 
 
 def lr(
-    run: RunName, value: Annotated[float, typer.Argument(metavar="LR", help="The new one.")]
+    run: RunName,
+    value: Annotated[float, typer.Argument(metavar="LR", help="The new one.")],
+    *,
+    schedule: Annotated[
+        str | None, typer.Option(help="How to get there: constant, linear or cosine. [at once]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the schedule.")] = None,
+    warm_up_steps: Annotated[int | None, typer.Option(help="Of them, to warm up. [0]")] = None,
+    group: Group = None,
 ) -> Asked:
-    """Change the learning rate."""
-    return Asked(run, "set_lr", {"value": value})
+    """Change the learning rate, at once or over some steps."""
+    if schedule is None:
+        if steps is not None or warm_up_steps is not None:
+            raise typer.BadParameter("--steps and --warm-up-steps go with --schedule")
+        return Asked(run, "set_lr", _given(value=value, group=group))
+    if steps is None:
+        raise typer.BadParameter("--schedule needs --steps")
+    course = _given(shape=schedule, to=value, steps=steps, warm_up_steps=warm_up_steps)
+    return Asked(run, "set_lr", _given(schedule=course, group=group))
+
+
+def optimizer(
+    run: RunName,
+    *,
+    betas: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="BETA1 BETA2", help="Adam's averages.")
+    ] = None,
+    eps: Annotated[float | None, typer.Option(help="Added to the denominator.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of weights, not of biases.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="SGD's and RMSprop's.")] = None,
+    max_grad_norm: Annotated[
+        float | None, typer.Option(help="Gradients are clipped to it; 0: not at all.")
+    ] = None,
+    group: Group = None,
+) -> Asked:
+    """Change the optimizer's other settings."""
+    args = _given(
+        betas=None if betas is None else list(betas),
+        eps=eps,
+        weight_decay=weight_decay,
+        momentum=momentum,
+        max_grad_norm=max_grad_norm,
+        group=group,
+    )
+    return Asked(run, "set_optimizer", args)
+
+
+def freeze(run: RunName, modules: Modules) -> Asked:
+    """Let the parameters of some modules stand still."""
+    return Asked(run, "freeze", {"modules": modules})
+
+
+def unfreeze(run: RunName, modules: Modules) -> Asked:
+    """Let the parameters of some modules move again."""
+    return Asked(run, "unfreeze", {"modules": modules})
 
 
 def mix(
     run: RunName,
-    name: Annotated[str, typer.Argument(metavar="MIX", help="The mix, in its newest version.")],
+    mix: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MIX | SLICE=SHARE...", help="A mix, in its newest version, or shares."
+        ),
+    ],
 ) -> Asked:
     """Draw from another mix, from the very next batch on."""
-    return Asked(run, "set_mix", {"name": name})
+    if len(mix) == 1 and "=" not in mix[0]:
+        return Asked(run, "set_mix", {"name": mix[0]})
+    return Asked(run, "set_mix", {"weights": dict(share_of(text) for text in mix)})
 
 
 def pause(run: RunName) -> Asked:
@@ -99,84 +150,17 @@ def evaluate(
     return Asked(run, "evaluate", {"suite": suite})
 
 
-def asking(make: Callable[..., Asked]) -> Callable[..., None]:
-    """A shell command from a function that says what is asked, with the options of all."""
-    own = list(inspect.signature(make).parameters.values())
-    shared = list(inspect.signature(_ask).parameters.values())[1:]
-
-    def command(**options: Any) -> None:
-        given = {parameter.name: options.pop(parameter.name) for parameter in shared}
-        _ask(make(**options), **given)
-
-    command.__doc__ = make.__doc__
-    command.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
-    return command
+def undo(command: CommandId) -> AskedUndo:
+    """Restore what a command found, while it is the latest of its kind."""
+    return AskedUndo(command)
 
 
-def _ask(
-    asked: Asked,
-    *,
-    reason: Reason = "",
-    wait: Wait = WAIT_S,
-    url: Url = DEFAULT_URL,
-    key: Key = "",
-    as_json: AsJson = False,
+def cancel(
+    command: CommandId, url: Url = DEFAULT_URL, key: Key = "", as_json: AsJson = False
 ) -> None:
-    server = remote(url, key)
-    deadline = time.monotonic() + wait
-    command = server.command(asked.run, asked.kind, asked.args, reason)
-    if wait > 0:
-        command = server.settled(command["command_id"], wait)
-    evaluation = _evaluation(server, command, deadline - time.monotonic()) if wait > 0 else None
-    if evaluation is not None:
-        command["evaluation"] = evaluation
-    problem = _problem(command, wait)
-    if as_json or problem is None:
-        answer(command, as_json=as_json, text=_outcome(command))
-    if problem is not None:
-        raise CommandFailed(problem)
-
-
-def _evaluation(server: Remote, command: Answer, timeout_s: float) -> Answer | None:
-    evaluation_id = (command["after"] or {}).get("evaluation_id")
-    if evaluation_id is None:
-        return None
-    talk(f"judging the checkpoint of step {command['after']['step']}")
-    return server.evaluated(evaluation_id, timeout_s)
-
-
-def _problem(command: Answer, wait: float) -> str | None:
-    """Why a command did not end well, or None."""
-    kind, state = command["kind"], command["state"]
-    if state in SETTLED and state != "applied":
-        return f"{kind} was {state}: {command['error']}"
-    if wait > 0 and state not in SETTLED:
-        return (
-            f"{kind} is {state} after {wait:g} s and stays so until the run takes it; --wait longer"
-        )
-    evaluation = command.get("evaluation")
-    if evaluation is not None and evaluation["state"] != "done":
-        return f"the evaluation is {evaluation['state']}: {evaluation['error'] or '--wait longer'}"
-    return None
-
-
-def _outcome(command: Answer) -> str:
-    if command["state"] != "applied":
-        return f"{command['kind']} is {command['state']}"
-    after = command["after"] or {}
-    changes = ", ".join(f"{name} {_shown(value)}" for name, value in after.items())
-    lines = [f"{command['kind']} holds from step {command['effective_step']}: {changes}"]
-    evaluation = command.get("evaluation")
-    if evaluation is not None:
-        lines += [f"  {name} {_shown(value)}" for name, value in evaluation["result"].items()]
-    return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{name}={_shown(inner)}" for name, inner in value.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """Take back a command that the run does not have yet."""
+    cancelled = remote(url, key).delete(f"/v1/commands/{quote(command, safe='')}")
+    answer(cancelled, as_json=as_json, text=f"{cancelled['kind']} is cancelled")
 
 
 def _given(**args: object) -> dict[str, Any]:

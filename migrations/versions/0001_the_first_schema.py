@@ -237,8 +237,16 @@ def upgrade() -> None:
         sa.Column("before_json", sa.String(), nullable=True),
         sa.Column("after_json", sa.String(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
+        sa.Column("idempotency_key", sa.String(), nullable=True),
+        sa.Column("request_digest", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_commands_run_id_runs")),
         sa.PrimaryKeyConstraint("command_id", name=op.f("pk_commands")),
+        sa.UniqueConstraint(
+            "run_id",
+            "actor",
+            "idempotency_key",
+            name=op.f("uq_commands_run_id_actor_idempotency_key"),
+        ),
         sa.UniqueConstraint("run_id", "number", name=op.f("uq_commands_run_id_number")),
     )
     with op.batch_alter_table("commands", schema=None) as batch_op:

@@ -200,6 +200,21 @@ def test_a_command_waits_for_its_outcome_and_says_the_step(shell: Shell) -> None
         (["save", "online", "--name", "x", "--note", "y"], "save", {"name": "x", "note": "y"}),
         (["evaluate", "online", "fresh"], "evaluate", {"suite": "fresh"}),
         (
+            ["lr", "online", "0.1", "--schedule", "cosine", "--steps", "9", "--group", "decay"],
+            "set_lr",
+            {
+                "schedule": {"shape": "cosine", "to": 0.1, "steps": 9, "warm_up_steps": 0},
+                "group": "decay",
+            },
+        ),
+        (
+            ["optimizer", "online", "--betas", "0.8", "0.9", "--weight-decay", "0.1"],
+            "set_optimizer",
+            {"betas": [0.8, 0.9], "weight_decay": 0.1},
+        ),
+        (["freeze", "online", "a", "b.0"], "freeze", {"modules": ["a", "b.0"]}),
+        (["unfreeze", "online", "a"], "unfreeze", {"modules": ["a"]}),
+        (
             ["rollback", "online", "before", "--branch", "b", "--lr", "0.1", "--hold-data"],
             "rollback",
             {
@@ -216,6 +231,31 @@ def test_each_command_asks_for_what_it_says(
 ) -> None:
     command = said(shell(*arguments, "--json"))
     assert (command["kind"], command["args"]) == (kind, args)
+
+
+@pytest.mark.usefixtures("obedient")
+def test_a_command_is_undone_by_its_id(shell: Shell) -> None:
+    lr = said(shell("lr", "online", "0.0002", "--json"))
+    undo = said(shell("undo", lr["command_id"], "--reason", "too low", "--json"))
+    assert (undo["kind"], undo["state"]) == ("undo", "applied")
+    assert undo["reason"] == "undoes set_lr #1: too low"
+    again = shell("undo", lr["command_id"])
+    assert again.exit_code == 1
+    assert "was undone before" in again.stderr
+
+
+def test_a_pending_command_is_cancelled(shell: Shell, run_id: str) -> None:
+    pause = said(shell("pause", run_id, "--wait", "0", "--json"))
+    cancelled = said(shell("cancel", pause["command_id"], "--json"))
+    assert (cancelled["kind"], cancelled["state"]) == ("pause", "cancelled")
+    assert shell("cancel", pause["command_id"]).stdout == "pause is cancelled\n"
+    assert shell("cancel", "nobody").exit_code == 1
+
+
+def test_a_mix_may_be_given_as_shares(shell: Shell, run_id: str) -> None:
+    said(shell("slices", "set", "fresh", "task:open_browser", "--json"))
+    command = said(shell("mix", run_id, "fresh=1", "--wait", "0", "--json"))
+    assert command["args"] == {"name": f"inline-{run_id[:16]}", "version": 1}
 
 
 def test_without_waiting_a_pending_command_is_a_success(shell: Shell, run_id: str) -> None:
@@ -245,7 +285,15 @@ def test_without_a_key_the_fix_is_said(shell: Shell, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     "arguments",
-    [["explode"], ["lr", "online"], ["lr", "online", "fast"], ["mixes", "set", "m", "x"]],
+    [
+        ["explode"],
+        ["lr", "online"],
+        ["lr", "online", "fast"],
+        ["lr", "online", "0.1", "--steps", "9"],
+        ["lr", "online", "0.1", "--schedule", "linear"],
+        ["mix", "online", "a=1", "b"],
+        ["mixes", "set", "m", "x"],
+    ],
 )
 def test_what_is_not_understood_ends_with_2(shell: Shell, arguments: list[str]) -> None:
     assert shell(*arguments).exit_code == 2

@@ -74,7 +74,7 @@ def test_the_answer_tells_who_why_and_what(operator: TestClient, run_id: str) ->
         (("set_lr", {"value": -1}), "args.value"),
         (("set_lr", {}), "args"),
         (("set_lr", {"value": 1e-4, "faktor": 2}), "args.faktor"),
-        (("set_mix", {}), "args.name"),
+        (("set_mix", {}), "args"),
         (("set_mix", {"name": "nobody"}), "args.name"),
         (("rollback", {"checkpoint": "gone"}), "args.checkpoint"),
         (("rollback", {"checkpoint": "before", "set_lr": {"value": 0}}), "args.set_lr.value"),

@@ -26,10 +26,15 @@ def ask_now(engine: Engine, kind: str, **arguments: object) -> str:
 
 
 def asking(engine: Engine, script: Mapping[int, list[Asked]]) -> Callable[[int], None]:
-    """What a witness does during its n-th step: submit the script's commands for it."""
+    """What a witness does during its n-th step: submit the script's commands for it.
+
+    Before an undo it waits until everything before it is settled.
+    """
 
     def during(count: int) -> None:
         for kind, arguments in script.get(count, []):
+            if kind == "undo":
+                wait_until(lambda: all_settled(engine))
             ask_now(engine, kind, **arguments)
 
     return during
@@ -39,6 +44,11 @@ def commands(engine: Engine) -> list[Command]:
     """All commands, in order."""
     with read(engine) as session:
         return list(session.scalars(select(Command).order_by(Command.number)))
+
+
+def all_settled(engine: Engine) -> bool:
+    """Whether every command has come to its end."""
+    return all(command.settled_at is not None for command in commands(engine))
 
 
 def metric(engine: Engine, name: str, branch: str = "main") -> dict[int, float | None]:

@@ -1,14 +1,23 @@
 """Commands as rows: their order, their one life, and what is refused before it is stored."""
 
+import json
 import threading
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from ingest.database import read, write
+from ingest.slices import get_mix, shares_of
 from tests.trainer.runs import NOW, ask, make_mix, make_run
 from trainer import command_queue
-from trainer.command_queue import CommandRefused, RunEnded, Settlement, UnknownRun
+from trainer.command_queue import (
+    CommandRefused,
+    NotCancellable,
+    RunEnded,
+    Settlement,
+    UnknownRun,
+)
 from trainer.commands import parse
 from trainer.tables import Branch, Checkpoint, Command
 
@@ -21,20 +30,25 @@ def run(engine: Engine) -> None:
 
 def add_checkpoint(engine: Engine, name: str) -> None:
     with write(engine) as session:
-        session.add(
-            Checkpoint(
-                checkpoint_id=f"id-{name}",
-                run_id="run",
-                branch="main",
-                step=1,
-                name=name,
-                note="",
-                path="p",
-                digest="d",
-                num_bytes=1,
-                created_at=NOW,
-            )
+        add_checkpoint_in(session, name)
+
+
+def add_checkpoint_in(session: Session, name: str) -> None:
+    session.add(
+        Checkpoint(
+            checkpoint_id=f"id-{name}",
+            run_id="run",
+            branch="main",
+            step=1,
+            name=name,
+            note="",
+            path="p",
+            digest="d",
+            num_bytes=1,
+            created_at=NOW,
         )
+    )
+    session.flush()
 
 
 def test_a_command_starts_as_pending_with_the_next_number(engine: Engine) -> None:
@@ -147,6 +161,57 @@ def test_what_is_unsettled_expires_with_the_run(engine: Engine) -> None:
         assert command_queue.expire_unsettled(session, "run", NOW) == 1
     with read(engine) as session:
         assert session.get_one(Command, row.command_id).state == "expired"
+
+
+def test_a_pending_command_is_cancelled_and_stays_so(engine: Engine) -> None:
+    with write(engine) as session:
+        row = ask(session, "pause")
+        assert command_queue.cancel(session, row.command_id, actor="me").state == "cancelled"
+        assert command_queue.cancel(session, row.command_id, actor="you").error == "cancelled by me"
+        command_queue.mark_received(session, [row.command_id], NOW)
+        command_queue.settle(session, Settlement(row.command_id, "applied", NOW, "main", 1))
+        assert session.get_one(Command, row.command_id, populate_existing=True).state == "cancelled"
+
+
+def test_only_what_is_still_its_own_is_received(engine: Engine) -> None:
+    with write(engine) as session:
+        gone, kept = ask(session, "pause"), ask(session, "resume")
+        command_queue.cancel(session, gone.command_id, actor="test")
+        ids = [gone.command_id, kept.command_id]
+        assert command_queue.mark_received(session, ids, NOW) == {kept.command_id}
+
+
+def test_a_received_command_can_not_be_cancelled(engine: Engine) -> None:
+    with write(engine) as session:
+        row = ask(session, "pause")
+        command_queue.mark_received(session, [row.command_id], NOW)
+        with pytest.raises(NotCancellable, match="received"):
+            command_queue.cancel(session, row.command_id, actor="test")
+
+
+def test_weights_become_versions_of_a_mix_of_the_run_s_own(engine: Engine) -> None:
+    with write(engine) as session:
+        make_mix(session, old=1.0, fresh=1.0)
+        first = ask(session, "set_mix", weights={"old": 1.0, "fresh": 3.0})
+        change = {"weights": {"old": 1.0}}
+        add_checkpoint_in(session, "good")
+        second = ask(session, "rollback", checkpoint="good", set_mix=change)
+        assert json.loads(first.args_json) == {"name": "inline-run", "version": 1}
+        assert json.loads(second.args_json)["set_mix"] == {"name": "inline-run", "version": 2}
+        assert shares_of(get_mix(session, "inline-run", 1)) == {"old": 0.25, "fresh": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("weights", "field"), [({"nobody": 1.0}, "weights.nobody"), ({"old": 0.0}, "weights")]
+)
+def test_weights_that_make_no_mix_are_refused(
+    engine: Engine, weights: dict[str, float], field: str
+) -> None:
+    with write(engine) as session:
+        make_mix(session, old=1.0)
+        with pytest.raises(CommandRefused) as refusal:
+            ask(session, "set_mix", weights=weights)
+        assert refusal.value.field == field
 
 
 def test_two_branches_are_not_confused(engine: Engine) -> None:

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from trainer.commands import MAX_LR, LrChange, Rollback, SetLr, parse
 
+COURSE = {"shape": "linear", "to": 0.1, "steps": 10}
+
 REFUSED = {
     "an unknown kind": ("explode", {}),
     "no argument where one is needed": ("set_lr", {}),
@@ -27,6 +29,21 @@ REFUSED = {
     "a branch with a capital": ("rollback", {"checkpoint": "c", "branch": "Main"}),
     "a branch of 65 letters": ("rollback", {"checkpoint": "c", "branch": "b" * 65}),
     "a bad lr inside a rollback": ("rollback", {"checkpoint": "c", "set_lr": {"value": -1.0}}),
+    "a rate and a schedule at once": ("set_lr", {"value": 0.1, "schedule": COURSE}),
+    "a schedule of no steps": ("set_lr", {"schedule": COURSE | {"steps": 0}}),
+    "a schedule to 0": ("set_lr", {"schedule": COURSE | {"to": 0.0}}),
+    "a schedule of an unknown shape": ("set_lr", {"schedule": COURSE | {"shape": "square"}}),
+    "nothing but a warm-up": ("set_lr", {"schedule": COURSE | {"warm_up_steps": 10}}),
+    "no setting of the optimizer": ("set_optimizer", {"group": "decay"}),
+    "one beta": ("set_optimizer", {"betas": [0.9]}),
+    "a beta of 1": ("set_optimizer", {"betas": [0.9, 1.0]}),
+    "betas as texts": ("set_optimizer", {"betas": ["0.9", "0.95"]}),
+    "a group's own norm": ("set_optimizer", {"max_grad_norm": 1.0, "group": "decay"}),
+    "no modules": ("freeze", {"modules": []}),
+    "a module as a text": ("freeze", {"modules": "layers"}),
+    "a mix by name and weights": ("set_mix", {"name": "m", "weights": {"old": 1.0}}),
+    "a version of weights": ("set_mix", {"version": 1, "weights": {"old": 1.0}}),
+    "a negative weight": ("set_mix", {"weights": {"old": -1.0}}),
     "a name that starts with a dot": ("save", {"name": ".hidden"}),
     "a name with a newline at its end": ("save", {"name": "a\n"}),
 }

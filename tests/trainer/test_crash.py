@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from ingest.database import read
+from ingest.ids import content_id
 from tests.trainer.asking import Asked, ask_now, commands, metric
 from tests.trainer.doomed import NUM_AT_START, Doom, is_paused, train_to_death
 from tests.trainer.tiny import Seen, TinyFamily, Witness
@@ -82,6 +83,34 @@ def test_the_recorded_steps_are_taken_again_bit_for_bit(
     assert max(number for _, ids, _ in before.values() for number in ids) > NUM_AT_START
     with read(engine) as session:
         assert list(session.scalars(select(Adoption.number)))[: len(adoptions)] == adoptions
+
+
+def test_every_kind_of_tuning_is_done_again_bit_for_bit(
+    kill: Kill, training: Training, witness: Witness, engine: Engine, place: Workplace
+) -> None:
+    """A schedule in its midst, interrupted, and gone on with by an undo; what follows from it."""
+    cosine = {"shape": "cosine", "to": 0.001, "steps": 30, "warm_up_steps": 2}
+    interruption = content_id(content_id("run", "run"), "8")
+    kill(
+        script={
+            3: [("save", {"name": "good"}), ("set_lr", {"schedule": cosine})],
+            4: [("set_optimizer", {"betas": [0.5, 0.9], "weight_decay": 0.2})],
+            5: [("freeze", {"modules": ["layers.0"]}), ("set_optimizer", {"max_grad_norm": 0.1})],
+            6: [("reset_parameters", {"modules": ["layers.2"]})],
+            7: [("set_mix", {"weights": {"old": 3.0, "fresh": 1.0}})],
+            8: [("set_lr", {"factor": 0.5, "group": "decay"})],
+            10: [("undo", {"command": interruption})],
+            12: [("unfreeze", {"modules": ["layers.0"]})],
+        },
+        die_at=16,
+    )
+    before = recorded(engine)
+    assert {command.state for command in commands(engine)} == {"applied"}
+    witness.during = stop_after(place, 14)
+    assert training() == "stopped"
+    again = [before[step] for step in range(4, len(before) + 1)]
+    assert taken(witness.steps)[: len(again)] == again
+    assert len({lr for lr, _, _ in before.values()}) > 10
 
 
 def test_no_sample_is_lost_or_repeated_over_a_crash(

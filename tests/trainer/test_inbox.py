@@ -13,6 +13,7 @@ from ingest.database import read, write
 from ingest.settings import Settings
 from tests.trainer.runs import ask, make_mix, make_run
 from tests.waiting import wait_until
+from trainer import command_queue
 from trainer.inbox import Inbox, Received
 from trainer.tables import Command
 
@@ -100,6 +101,58 @@ def test_a_boundary_does_not_wait_for_a_locked_database(settings: Settings, inbo
         inbox.take()
         assert time.monotonic() - started < 0.5
         other.execute("ROLLBACK")
+
+
+def test_a_command_that_comes_while_the_database_is_locked_is_taken_later(
+    engine: Engine, settings: Settings, inbox: Inbox
+) -> None:
+    """It is pending until then, and no boundary waits for it."""
+    with closing(sqlite3.connect(settings.data / "stovetop.db", isolation_level=None)) as other:
+        command_id = submit_and_lock(other)
+        slowest = max(_timed(inbox) for _ in range(20))
+        assert state(engine, command_id) == "pending"
+        other.execute("ROLLBACK")
+    wait_until_received(engine, command_id)
+    assert kinds(inbox.take()) == ["pause"]
+    assert slowest < 0.5
+
+
+def submit_and_lock(other: sqlite3.Connection) -> str:
+    """A command in the same moment as the lock: no listener comes in between."""
+    other.execute("BEGIN IMMEDIATE")
+    other.execute(
+        "INSERT INTO commands (command_id, run_id, number, kind, args_json, reason, actor, state,"
+        " created_at) VALUES ('late', 'run', 1, 'pause', '{}', '', 'test', 'pending', 0.0)"
+    )
+    other.execute("COMMIT")
+    other.execute("BEGIN IMMEDIATE")
+    return "late"
+
+
+def test_what_was_cancelled_is_never_taken(engine: Engine) -> None:
+    with write(engine) as session:
+        gone, kept = ask(session, "pause").command_id, ask(session, "resume").command_id
+        command_queue.cancel(session, gone, actor="test")
+    with Inbox(engine, "run", after=0) as inbox:
+        wait_until_received(engine, kept)
+        assert [item.command_id for item in inbox.take()] == [kept]
+
+
+def test_a_command_is_cancelled_or_taken_but_never_both(engine: Engine, inbox: Inbox) -> None:
+    """Cancelled at every moment between being asked for and being received."""
+    cancelled: set[str] = set()
+    taken: list[str] = []
+    for attempt in range(60):
+        command_id = submit(engine, "pause")
+        time.sleep(attempt % 12 / 1000)
+        try:
+            with write(engine) as session:
+                command_queue.cancel(session, command_id, actor="test")
+            cancelled.add(command_id)
+        except command_queue.NotCancellable:
+            wait_until_received(engine, command_id)
+        taken += [item.command_id for item in inbox.take()]
+        assert (command_id in taken) != (command_id in cancelled)
 
 
 def test_what_a_dead_trainer_had_received_is_taken_again(engine: Engine) -> None:

@@ -5,7 +5,7 @@ optimizer step, the sample numbers as they reach the collate function, the loss 
 returns it. Samples have no files: `TinyReader` makes their arrays from their numbers.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +108,7 @@ class TinyFamily:
     batch_size: int = 4
     learning_rate: float = 0.01
     save_every: int = 1_000
+    changeable_modules: Collection[str] | None = None
     disk_is_full: bool = False
     damaged: Mapping[int, str] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)

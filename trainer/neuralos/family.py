@@ -4,6 +4,7 @@ In: the folder of a base model, by default the shipped one. Guaranteed: a run is
 encoder that its base was trained with, and to the desktop whose frames that encoder knows.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class NeuralOSFamily:
     batch_size = RECIPE.batch_size
     learning_rate = RECIPE.learning_rate
     save_every = RECIPE.save_every
+    changeable_modules: Collection[str] | None = None
 
     def __init__(self, base: Path | None = None) -> None:
         """Raises FileNotFoundError where the folder holds no model."""

@@ -1,0 +1,66 @@
+"""From a command that somebody asks for to its row, or to the refusal that says why not.
+
+In: who asks what of which run. Out: the command's id. Guaranteed: the same `Idempotency-Key` with
+the same body makes one command, however often it comes; 409 is for what the run's state forbids,
+422 for what is wrong in itself.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from control_api.request import invalid
+from ingest.database import write
+from ingest.problems import Problem
+from trainer.command_queue import CommandRefused, RunEnded, submit
+from trainer.commands import AnyCommand
+from trainer.idempotency import KeyReused, Request, find_repeated
+from trainer.undoing import NotUndoable
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks what of which run, why, and with which Idempotency-Key."""
+
+    run_id: str
+    command: AnyCommand
+    actor: str
+    reason: str
+    key: str | None
+
+
+def ask(engine: Engine, asking: Asking) -> tuple[str, bool]:
+    """Store a command; its id, and whether it is new: not asked before with the same key.
+
+    Raises Problem.
+    """
+    with write(engine) as session:
+        try:
+            return _store(session, asking)
+        except RunEnded as ended:
+            raise Problem(409, "The run has ended", str(ended)) from ended
+        except KeyReused as reused:
+            raise Problem(409, "Key used before", f"Idempotency-Key: {reused}") from reused
+        except NotUndoable as error:
+            raise Problem(409, "Not undoable", error.detail) from error
+        except CommandRefused as refused:
+            raise invalid(f"args.{refused.field}", refused.detail) from refused
+
+
+def _store(session: Session, asking: Asking) -> tuple[str, bool]:
+    request = None
+    if asking.key is not None:
+        request = Request.of(asking.key, asking.command, asking.reason)
+        made = find_repeated(session, asking.run_id, asking.actor, request)
+        if made is not None:
+            return made.command_id, False
+    stored = submit(
+        session,
+        asking.run_id,
+        asking.command,
+        actor=asking.actor,
+        reason=asking.reason,
+        request=request,
+    )
+    return stored.command_id, True
