@@ -18,6 +18,9 @@ LEAST_READINGS = 32  # from 16 the noise comes out at half its size too often
 RECENT_READINGS = 8
 REFERENCE_READINGS = 64
 PLATEAU_READINGS = 128
+THROUGHPUT_READINGS = 32
+LARGEST_LOG = 709.0  # exp of more is no float
+QUARTILES_TO_SIGMA = 1.349  # of normal noise
 HISTORY = 2 * PLATEAU_READINGS + 2 * RECENT_READINGS
 
 
@@ -85,9 +88,11 @@ class Divergence:
     The bar is 8 sigma over the median of the up to 64 losses before those 8 (as for `LossSpike`; a
     median of 8 has less than half of one loss's noise, and one spike does not move it). A run may
     diverge from its first step on and so never have a level: for the first 256 readings of a mix
-    the first loss, the only one that no update has touched, plus 5 sigma is a bar, too, where both
-    medians are above it. Cohen et al. 2021 ("Gradient descent on neural networks typically occurs
-    at the edge of stability", arXiv:2103.00065) say why a smaller rate is the remedy.
+    a bar is also 6 sigma of the logarithm over the first loss, the only one that no update has
+    touched, where both medians are above it (on logarithms, for the noise of such a run grows with
+    its loss; sigma from the quartiles, which are 1.349 sigma apart). Cohen et al. 2021 ("Gradient
+    descent on neural networks typically occurs at the edge of stability", arXiv:2103.00065) say
+    why a smaller rate is the remedy.
     """
 
     name: ClassVar[str] = "divergence"
@@ -95,7 +100,8 @@ class Divergence:
     is_of_mix: ClassVar[bool] = True
     is_frozen: ClassVar[bool] = True
     SIGMAS = 8.0
-    SIGMAS_OVER_START = 5.0
+    SIGMAS_OVER_START = 6.0
+    LEAST_SIGMA = 0.05
     START_READINGS = 2 * PLATEAU_READINGS
 
     def __init__(self) -> None:
@@ -116,12 +122,18 @@ class Divergence:
             self._before.push(left)
         if len(self._before) < LEAST_READINGS:
             return None
-        noise = _noise(self._before)
-        bar = self._before.median + self.SIGMAS * noise
-        over_start = self._first + self.SIGMAS_OVER_START * noise
-        if self._num_readings <= self.START_READINGS and self._before.median > over_start:
-            bar = min(bar, over_start)
+        bar = self._before.median + self.SIGMAS * _noise(self._before)
+        if self._num_readings <= self.START_READINGS:
+            over_start = self._over_start()
+            bar = min(bar, over_start) if self._before.median > over_start else bar
         return Judged(self._recent.median, bar)
+
+    def _over_start(self) -> float:
+        low, high = self._before.quartiles
+        if min(self._first, low) <= 0:
+            return math.inf
+        sigma = max((math.log(high) - math.log(low)) / QUARTILES_TO_SIGMA, self.LEAST_SIGMA)
+        return math.exp(min(math.log(self._first) + self.SIGMAS_OVER_START * sigma, LARGEST_LOG))
 
     def message(self, judged: Judged) -> str:
         """Go back, with a smaller rate."""
@@ -214,7 +226,6 @@ class GradNormSpike:
     is_frozen: ClassVar[bool] = True
     SIGMAS = 6.0
     LEAST_SIGMA = 0.05
-    LARGEST_LOG = math.log(sys.float_info.max)
 
     def __init__(self) -> None:
         self._before = Window(REFERENCE_READINGS)
@@ -227,7 +238,7 @@ class GradNormSpike:
         if len(self._before) >= LEAST_READINGS:
             sigma = max(self._before.sigma, self.LEAST_SIGMA)
             bar = self._before.median + self.SIGMAS * sigma
-            judged = Judged(reading.grad_norm, math.exp(min(bar, self.LARGEST_LOG)))
+            judged = Judged(reading.grad_norm, math.exp(min(bar, LARGEST_LOG)))
         self._before.push(math.log(max(reading.grad_norm, sys.float_info.min)))
         return judged
 
@@ -269,11 +280,11 @@ class UpdateRatio:
 
 
 class ThroughputDrop:
-    """Steps take twice as long as before: the median of the last 8 over twice that of 64 before.
+    """Steps take twice as long as before: the median of the last 32 over twice that of 64 before.
 
-    Wall seconds of the steps alone, without pauses and saves. A median, for one slow step (a page
-    fault, a checkpoint's fsync) is no drop; twice, for less is what neighbours on a machine do
-    (medians of 8 in recorded runs on 2 shared cores).
+    Wall seconds of the steps alone, without pauses and saves. A median of 32, for a few slow steps
+    (a commit of the journal beside steps of 2 ms, a page fault) are no drop; twice, for less is
+    what neighbours on a machine of 2 shared cores do to each other.
     """
 
     name: ClassVar[str] = "throughput_drop"
@@ -283,11 +294,11 @@ class ThroughputDrop:
     TIMES = 2.0
 
     def __init__(self) -> None:
-        self._recent = Window(RECENT_READINGS)
+        self._recent = Window(THROUGHPUT_READINGS)
         self._before = Window(REFERENCE_READINGS)
 
     def judge(self, reading: Reading) -> Judged | None:
-        """The median of the last 8 steps' seconds, beside twice the one before."""
+        """The median of the last 32 steps' seconds, beside twice the one before."""
         left = self._recent.push(reading.step_s)
         if left is not None:
             self._before.push(left)

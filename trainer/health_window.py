@@ -45,6 +45,11 @@ class Window:
         return self._sorted[len(self._sorted) // 2]
 
     @property
+    def quartiles(self) -> tuple[float, float]:
+        """The numbers above a quarter, and above three quarters, of all."""
+        return self._sorted[len(self._sorted) // 4], self._sorted[3 * len(self._sorted) // 4]
+
+    @property
     def sigma(self) -> float:
         """The noise's standard deviation, estimated from the median absolute deviation."""
         median = self.median

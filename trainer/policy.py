@@ -11,8 +11,8 @@ In: TOML with one `[[rule]]` after the other:
 
 Out: a frozen `Policy`, or PolicyRefused that names the file, the field and the fix. A command is
 any one that a run takes. A rollback names no checkpoint: it goes to the newest one of the line from
-before the signal, and the factor of its `set_lr` is on the lr in force then, so that a second rescue
-from the same checkpoint goes below the first. No torch: the API reads this, too.
+before the signal, and the factor of its `set_lr` is on the lr in force then, so that a second
+rescue from the same checkpoint goes below the first. No torch: the API reads this, too.
 """
 
 import tomllib

@@ -89,7 +89,7 @@ def test_one_spike_is_no_divergence(seed: int, count: int) -> None:
 
 def test_a_run_that_only_gets_worse_than_it_began_diverges_though_it_never_had_a_level() -> None:
     draw = random.Random(0)
-    losses = [5.0] + [draw.gauss(40.0, 3.0) for _ in range(60)]
+    losses = [1.0] + [draw.lognormvariate(5.0, 0.7) for _ in range(60)]
     signals = told(Health(), (reading(step, loss) for step, loss in enumerate(losses, start=1)))
     assert "divergence" in started(signals)
 
@@ -129,9 +129,7 @@ def test_no_number_breaks_a_detector(losses: list[float], norms: list[float]) ->
 @given(seed=SEEDS)
 def test_progress_is_no_plateau_and_its_end_is_one(seed: int) -> None:
     health = Health()
-    learning = [
-        reading(each.step, each.loss + 5.0 - 0.01 * each.step) for each in noisy(seed, 500)
-    ]
+    learning = [reading(each.step, each.loss + 5.0 - 0.01 * each.step) for each in noisy(seed, 500)]
     assert "plateau" not in started(told(health, learning))
     still = noisy(seed + 1, 3 * PLATEAU_READINGS, first=501)
     assert "plateau" in started(told(health, still))
@@ -157,13 +155,13 @@ def test_an_update_ratio_stays_on_until_it_is_measured_again() -> None:
 
 
 @given(seed=SEEDS, slower=st.floats(2.5, 100.0))
-def test_steps_that_take_twice_as_long_are_named_and_one_slow_step_is_not(
+def test_steps_that_take_twice_as_long_are_named_and_a_few_slow_ones_are_not(
     seed: int, slower: float
 ) -> None:
     health = Health()
     told(health, noisy(seed, 100))
-    assert not started(health.read(reading(101, 2.0, step_s=60.0)))
-    slow = (reading(each.step, 2.0, step_s=each.step_s * slower) for each in noisy(seed, 8))
+    assert not started(told(health, (reading(101 + i, 2.0, step_s=60.0) for i in range(8))))
+    slow = (reading(each.step, 2.0, step_s=each.step_s * slower) for each in noisy(seed, 16))
     assert started(told(health, slow)) == {"throughput_drop"}
 
 
