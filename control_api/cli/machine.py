@@ -117,6 +117,8 @@ def train(  # noqa: PLR0913  (each is an option of the command)
     from control_api.bound import command_line
 
     settings = settings_of(data)
+    if policy is not None:
+        _check_policy(policy)  # at once, and not after torch has been loaded
     options = {
         "--name": name,
         "--max-steps": max_steps,
@@ -132,6 +134,15 @@ def train(  # noqa: PLR0913  (each is an option of the command)
     value = _run_as_it_is(settings, name)
     text = f"{name} is {value['state']} at step {value['step']} of branch {value['branch']}"
     answer(value, as_json=as_json, text=text)
+
+
+def _check_policy(path: Path) -> None:
+    from trainer.policy import PolicyRefused, read_policy
+
+    try:
+        read_policy(path)
+    except PolicyRefused as error:
+        raise CommandFailed(str(error)) from error
 
 
 def _run_as_it_is(settings: "Settings", name: str) -> dict[str, Any]:
