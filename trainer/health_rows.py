@@ -7,7 +7,8 @@ what was seen on a line that a rollback has left is none of it.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, delete, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -136,19 +137,30 @@ def write_signals(
         session.execute(_UPSERT_SIGNAL, row)
 
 
-def write_values(
-    session: Session, run_id: str, branch: str, step: int, values: Mapping[str, float]
-) -> None:
-    """Upsert the metric of each signal that is on."""
-    for name, value in values.items():
-        row = {
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The value of a signal that is on at a step."""
+
+    branch: str
+    step: int
+    name: str
+    value: float
+
+
+def write_values(session: Session, run_id: str, values: Sequence[Value]) -> None:
+    """Upsert the metrics of signals that are on."""
+    rows = [
+        {
             "run_id": run_id,
-            "branch": branch,
-            "name": HEALTH_METRIC + name,
-            "step": step,
-            "value": None if math.isnan(value) else value,
+            "branch": each.branch,
+            "name": HEALTH_METRIC + each.name,
+            "step": each.step,
+            "value": None if math.isnan(each.value) else each.value,
         }
-        session.execute(_UPSERT_VALUE, row)
+        for each in values
+    ]
+    if rows:
+        session.execute(_UPSERT_VALUE, rows)
 
 
 def write_on(session: Session, run_id: str, on: Iterable[str]) -> None:

@@ -2,8 +2,9 @@
 
 In: an optimizer, looked at just before and after its step. Out: |change| / |weights| (L2) of the
 steps that are measured. It needs the tensors, so it is the one number of a run's health that is
-taken in the step: on every 20th, over at most 8 x 1,024 weights spread evenly over the matrices,
-0.2 ms there, so 10 us a step. Nothing is changed and no random number drawn.
+taken in the step: on every 20th, over at most 8 x 256 weights spread evenly over the matrices,
+0.6 ms there at 100 matrices of a million each, so 30 us a step; the estimate is within a few per
+cent. Nothing is changed and no random number drawn.
 """
 
 import torch
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 
 EVERY_STEPS = 20
 MAX_TENSORS = 8
-MAX_WEIGHTS = 1_024  # of one tensor
+MAX_WEIGHTS = 256  # of one tensor
 MATRIX = 2  # biases and norms, which begin at 0 or 1, would say more about that than about the rate
 
 
@@ -23,7 +24,7 @@ class UpdateRatio:
         self.value: float | None = None
         self._is_due = False
         self._weights: list[Tensor] = []
-        self._before: list[Tensor] = []
+        self._before: Tensor | None = None
 
     def watch(self, optimizer: Optimizer) -> None:
         """Look at this optimizer's steps from now on."""
@@ -36,18 +37,22 @@ class UpdateRatio:
         self._is_due = step % EVERY_STEPS == 1
 
     def _note(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
-        if self._is_due:
-            self._weights = _spread(optimizer)
-            self._before = [weights.clone() for weights in self._weights]
+        self._weights = _spread(optimizer) if self._is_due else []
+        if self._weights:
+            self._before = _copied(self._weights)
 
     def _compare(self, _optimizer: Optimizer, _args: object, _kwargs: object) -> None:
-        if not self._before:
+        if self._before is None:
             return
-        pairs = zip(self._weights, self._before, strict=True)
-        change = sum((after - before).float().square().sum() for after, before in pairs)
-        size = sum(before.float().square().sum() for before in self._before)
-        self.value = float(torch.as_tensor(change / size).sqrt())
-        self._weights, self._before = [], []
+        change = _copied(self._weights) - self._before
+        self.value = float(change.norm() / self._before.norm())
+        self._weights, self._before = [], None
+
+
+def _copied(weights: list[Tensor]) -> Tensor:
+    """All of them in one float32 vector, wherever they are."""
+    device = weights[0].device
+    return torch.cat([part.to(device, torch.float32) for part in weights])
 
 
 def _spread(optimizer: Optimizer) -> list[Tensor]:

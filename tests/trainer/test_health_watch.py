@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from ingest.database import read, write
@@ -141,8 +142,8 @@ def test_what_a_dead_process_said_of_a_slow_step_goes_with_it(engine: Engine, le
     assert (told(engine), on_now(engine)) == ([], "")
 
 
-class Impatient(HealthWatch):
-    """Its first transactions are rolled back after it has seen them, as by a lost database."""
+class Unlucky(HealthWatch):
+    """The database is lost just after it has seen the first transactions."""
 
     def __init__(self, failures: int) -> None:
         super().__init__()
@@ -152,14 +153,15 @@ class Impatient(HealthWatch):
         super().see(session, run_id, entries)
         if self.failures:
             self.failures -= 1
-            session.connection().exec_driver_sql("ROLLBACK")
+            raise OperationalError("COMMIT", None, ConnectionError("the database is away"))
 
 
 def test_a_transaction_that_is_tried_again_is_judged_once(engine: Engine, lease: Lease) -> None:
-    with Journal(engine, lease, Impatient(failures=2)) as journal:
+    with Journal(engine, lease, Unlucky(failures=2)) as journal:
         journal.write(*steps(1, 50), step(51, 30.0), *steps(52, 53))
         assert journal.flush(20.0)
     assert told(engine) == [("main", 51, "loss_spike", "started")]
+    assert on_now(engine) == "loss_spike"
 
 
 def test_an_error_of_the_watch_ends_no_run(engine: Engine, lease: Lease) -> None:

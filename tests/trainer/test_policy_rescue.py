@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from ingest.database import read
-from tests.trainer.asking import asking, commands, metric, the_run
+from tests.trainer.asking import Asked, asking, commands, metric, the_run
 from tests.trainer.doomed import Doom, train_to_death
 from tests.trainer.tiny import TinyFamily, Witness
 from trainer.policy import Policy, read_policy
@@ -26,6 +26,10 @@ at_most = 3
 cooldown_steps = 50
 command = { kind = "rollback", set_lr = { factor = 0.1 } }
 """
+MISTYPED: dict[int, list[Asked]] = {
+    40: [("save", {"name": "good"})],
+    60: [("set_lr", {"factor": 100.0})],
+}
 Rescued = Callable[..., str]
 
 
@@ -67,8 +71,7 @@ def test_a_mistyped_rate_is_undone_from_before_it(
     rescued: Rescued, witness: Witness, engine: Engine
 ) -> None:
     """The last checkpoint before the loss rose is taken, and a tenth of the rate that did it."""
-    script = {40: [("save", {"name": "good"})], 60: [("set_lr", {"factor": 100.0})]}
-    witness.during = asking(engine, script)
+    witness.during = asking(engine, MISTYPED)
     assert rescued(max_steps=1_000) == "finished"
     first = rollbacks(engine)[0]
     assert (first.state, first.actor) == ("applied", "policy:rescue")
@@ -98,8 +101,7 @@ def test_a_run_that_began_too_fast_is_slowed_until_it_learns(
 def test_after_a_rescue_nothing_of_the_line_that_was_left_is_on(
     rescued: Rescued, witness: Witness, engine: Engine
 ) -> None:
-    script = {40: [("save", {"name": "good"})], 60: [("set_lr", {"factor": 100.0})]}
-    witness.during = asking(engine, script)
+    witness.during = asking(engine, MISTYPED)
     rescued(max_steps=400)
     on = set(the_run(engine).signals.split())
     assert not on & {"divergence", "loss_spike", "not_finite"}

@@ -52,7 +52,7 @@ def test_a_large_model_is_sampled_and_nothing_is_drawn_at_random() -> None:
     sizes: list[int] = []
     ratio.watch(optimizer)
     optimizer.register_step_pre_hook(
-        lambda *_: sizes.extend(noted.numel() for noted in ratio._before)
+        lambda *_: sizes.extend(noted.numel() for noted in ratio._weights)
     )
     ratio.begin(1)
     optimizer.step()
