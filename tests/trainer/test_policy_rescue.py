@@ -5,9 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 
-from ingest.database import read
+from control_api.app import create_app
+from ingest.database import read, write
+from ingest.keys import create_key
+from ingest.settings import Settings
 from tests.trainer.asking import Asked, asking, commands, metric, the_run
 from tests.trainer.doomed import Doom, train_to_death
 from tests.trainer.tiny import TinyFamily, Witness
@@ -85,6 +89,27 @@ def test_a_mistyped_rate_is_undone_from_before_it(
     assert 60 < signal.step <= 76
     assert branch.from_step == 40
     assert max(last_losses(engine)) < 0.75  # what it began with
+
+
+def test_anybody_sees_over_the_api_what_was_wrong_and_what_was_done(
+    rescued: Rescued, witness: Witness, engine: Engine, settings: Settings
+) -> None:
+    witness.during = asking(engine, MISTYPED)
+    rescued(max_steps=250)
+    with write(engine) as session:
+        headers = {"Authorization": f"Bearer {create_key(session, 'viewer', 'anybody')}"}
+    with TestClient(create_app(settings), headers=headers) as client:
+        query = {"name": "divergence", "branch": "main"}
+        [signal] = client.get("/v1/runs/run/health", params=query).json()["items"]
+        command = client.get(f"/v1/commands/{signal['command_id']}").json()
+    assert "roll back" in signal["message"]
+    assert (command["actor"], command["kind"], command["state"]) == (
+        "policy:rescue",
+        "rollback",
+        "applied",
+    )
+    assert command["reason"] == f"divergence: {signal['message']}"
+    assert command["after"]["lr"] == pytest.approx(0.1)
 
 
 def test_a_run_that_began_too_fast_is_slowed_until_it_learns(
