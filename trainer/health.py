@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.health_detectors import DETECTORS, Detector, Starvation
-from trainer.health_reading import Judged, Reading
+from trainer.health_detectors import DETECTORS, Starvation
+from trainer.health_reading import Detector, Judged, Reading
 
 MIX_CHANGED = "another mix: its losses can't be compared with those before, so all is judged anew"
 

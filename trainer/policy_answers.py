@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from trainer import command_queue
 from trainer.command_queue import UNSETTLED, CommandRefused
 from trainer.health import Since
-from trainer.health_detectors import RECENT_READINGS
+from trainer.health_reading import RECENT_READINGS
 from trainer.health_rows import line_of, on_line
 from trainer.policy import Policy, Rule
 from trainer.tables import Checkpoint, Command, HealthSignal, Run, Step

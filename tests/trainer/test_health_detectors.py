@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.trainer.readings import noisy, reading, started, told
 from trainer.health import Health
-from trainer.health_detectors import DETECTORS, LEAST_READINGS, PLATEAU_READINGS, RECENT_READINGS
-from trainer.health_reading import Reading
+from trainer.health_detectors import DETECTORS
+from trainer.health_loss import PLATEAU_READINGS
+from trainer.health_reading import LEAST_READINGS, RECENT_READINGS, Reading
 
 SEEDS = st.integers(0, 2**32 - 1)
 SCALES = st.floats(1e-6, 1e6)
