@@ -20,6 +20,7 @@ from control_api import (
     runs,
     samples,
     sessions,
+    signals,
     slices,
     stages,
 )
@@ -35,6 +36,7 @@ NOUNS = (
     runs,
     commands,
     metrics,
+    signals,
     checkpoints,
     slices,
     mixes,

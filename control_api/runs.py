@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Json
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
@@ -39,6 +39,9 @@ class Run(BaseModel):
     representation: str
     environment: str
     error: str | None
+    signals: Annotated[list[str], BeforeValidator(str.split)] = Field(
+        description="of its health, those that are on; see /v1/runs/{run}/health"
+    )
     created_at: float
     updated_at: float
 

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     encoder: Annotated[
         Path | None, Field(description="encoder folder; default: the one that is shipped")
     ] = None
+    policy: Annotated[
+        Path | None, Field(description="TOML file of rules that answer a run's signals")
+    ] = None
     lease_s: Annotated[float, Field(description="a worker's claim on work, seconds", gt=0)] = 30.0
     adopt_every_s: Annotated[
         float, Field(description="how often a run looks for fresh samples, seconds", gt=0)

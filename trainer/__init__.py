@@ -8,6 +8,7 @@ mix, shares, slice_sampler, passes  pure: which samples the next step draws, by 
 supply, stream                      drawn samples as tensors, read ahead and rewindable
 interactive, boundary               a transformers.Trainer that obeys at step boundaries
 observed, metrics, journal          what a step really did, carried to SQL beside the loop
+health, policy                      what is wrong with a run, named, and a file's answers to it
 checkpoints, register, hf_state     verified states of the whole run, and which there are
 evaluate                            held-out sessions judge a checkpoint, another worker
 neuralos/                           the model family: encoder, tracker, renderer, evaluation

@@ -17,6 +17,7 @@ from transformers import Trainer
 
 from trainer.checkpoints import CheckpointFailed
 from trainer.command_entries import CommandStarted
+from trainer.entries import RunStarved
 from trainer.family import Tensors
 from trainer.inbox import Inbox
 from trainer.live import LiveRun
@@ -28,6 +29,7 @@ from trainer.stream import Arrays
 
 log = structlog.get_logger()
 
+SIGNAL_WAITS = 2  # a damaged shard makes a run wait once, until its samples are taken away
 WAIT_S = 0.1  # while paused or without samples: how late a signal to stop may be seen
 
 
@@ -53,7 +55,7 @@ class Boundary:
         self._inbox: Inbox | None = None
         self._stop_asked = stop_asked
         self._save_every = save_every
-        self._is_starved = False
+        self._num_waits = 0  # for samples, in a row
 
     def before_first_step(self, trainer: Trainer) -> None:
         """Restore what the run goes on from, or save what it starts from."""
@@ -82,7 +84,7 @@ class Boundary:
             except NothingToDraw as nothing:
                 self._wait_for_samples(trainer, nothing)
                 continue
-            self._is_starved = False
+            self._num_waits = 0
             self.observed.take_batch(batch.numbers)
             return self._micro_batches(batch.arrays, trainer.args.gradient_accumulation_steps)
         return []
@@ -100,9 +102,12 @@ class Boundary:
         ]
 
     def _wait_for_samples(self, trainer: Trainer, nothing: NothingToDraw) -> None:
-        if not self._is_starved:
+        self._num_waits += 1
+        if self._num_waits == 1:
             log.warning("run_starved", run_id=self._run.run_id, reason=str(nothing))
-        self._is_starved = True
+        if self._num_waits == SIGNAL_WAITS:
+            run, step = self._run, trainer.state.global_step
+            run.journal.write(RunStarved(run.branch, step, time.time(), str(nothing)))
         self._stop_asked.wait(WAIT_S)
         self._cross(trainer)
 
@@ -118,7 +123,7 @@ class Boundary:
             self._end(trainer)
             return
         run.journal.write(*run.supply.adopt(run.branch, trainer.state.global_step + 1))
-        self.observed.begin(started_at)
+        self.observed.begin(started_at, trainer.state.global_step + 1)
 
     def _obey(self, trainer: Trainer) -> float:
         """Carry out commands until none is left; the wall time before the last look."""

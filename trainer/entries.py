@@ -58,9 +58,10 @@ class StepTaken:
     finished_at: float
     lr: float
     loss: float
-    grad_norm: float
+    grad_norm: float | None
     numbers: IntArray
     mix: MixStatus
+    update_ratio: float | None = None
     has_metrics: bool = True
 
     def write(self, session: Session, run_id: str) -> None:
@@ -79,12 +80,28 @@ class StepTaken:
         metrics = step_metrics(
             loss=self.loss,
             grad_norm=self.grad_norm,
+            update_ratio=self.update_ratio,
             lr=self.lr,
             step_s=self.finished_at - self.started_at,
             mix=self.mix,
         )
         for name, value in metrics.items():
             yield name, None if math.isnan(value) else value
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarved:
+    """No slice of the mix has a sample: the run waits after a step for one."""
+
+    is_urgent: ClassVar[bool] = True
+    branch: str
+    step: int
+    at: float
+    reason: str
+
+    def write(self, session: Session, run_id: str) -> None:
+        """Show that the run lives; `health_watch` makes a signal of it."""
+        _update_run(session, run_id, self.at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ taken over writes nothing more. At 20 entries a transaction the write lock is he
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Protocol, Self
 
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from ingest.database import write
 from trainer.entries import Entry, StepTaken
@@ -29,12 +31,20 @@ RETRY_S = 0.25
 MAX_BACKLOG = 100_000
 
 
+class Watch(Protocol):
+    """Who reads along; `trainer.health_watch.HealthWatch` is the real one."""
+
+    def see(self, session: Session, run_id: str, entries: Sequence[Entry]) -> None:
+        """Entries that were written in this transaction, which may be tried again."""
+
+
 class Journal:
     """An ordered queue and its writer; close it to write what is left."""
 
-    def __init__(self, engine: Engine, lease: Lease) -> None:
+    def __init__(self, engine: Engine, lease: Lease, watch: Watch | None = None) -> None:
         self._engine = engine
         self._lease = lease
+        self._watch = watch
         self._entries: deque[Entry] = deque()
         self._changed = threading.Condition()
         self._is_urgent = False
@@ -114,6 +124,8 @@ class Journal:
             self._lease.assert_held(session)
             for entry in batch:
                 entry.write(session, self._lease.run_id)
+            if self._watch is not None:
+                self._watch.see(session, self._lease.run_id, batch)
 
     def _remove(self, count: int) -> None:
         with self._changed:

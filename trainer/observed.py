@@ -15,26 +15,30 @@ from torch.optim import Optimizer
 from trainer.entries import StepTaken
 from trainer.mix import MixStatus
 from trainer.permutation import IntArray
+from trainer.update_ratio import UpdateRatio
 
 
 class ObservedStep:
     """The step under way; `begin` starts it, `finish` ends it."""
 
     def __init__(self) -> None:
-        self.begin(time.time())
+        self._update_ratio = UpdateRatio()
+        self.begin(time.time(), step=0)
 
-    def begin(self, started_at: float) -> None:
+    def begin(self, started_at: float, step: int) -> None:
         """Start anew; `started_at` is the wall time before commands were last looked for."""
+        self._update_ratio.begin(step)
         self._started_at = started_at
         self._numbers: IntArray = np.empty(0, dtype=np.int64)
         self._losses: list[Tensor] = []
-        self._grad_norm = math.nan
+        self._grad_norm: float | None = None
         self._lr = math.nan
 
     def watch(self, optimizer: Optimizer) -> None:
-        """Read the rate inside each step of the optimizer from now on."""
+        """Read the rate and what it does inside each step of the optimizer from now on."""
         inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps the real one
         inner.register_step_pre_hook(self._read_lr)
+        self._update_ratio.watch(inner)
 
     def _read_lr(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
         self._lr = float(optimizer.param_groups[0]["lr"])
@@ -61,6 +65,7 @@ class ObservedStep:
             lr=self._lr,
             loss=math.fsum(loss.item() for loss in self._losses),
             grad_norm=self._grad_norm,
+            update_ratio=self._update_ratio.value,
             numbers=self._numbers,
             mix=mix,
         )

@@ -22,6 +22,7 @@ from ingest.process import begin_process
 from ingest.settings import Settings
 from trainer.lease import LeaseLost, RunHeld
 from trainer.neuralos.family import NeuralOSFamily
+from trainer.policy import PolicyRefused, read_policy
 from trainer.references import CommandRefused
 from trainer.run_rows import RunFinished, RunOptions, find_or_make_run, options_of
 from trainer.tables import Run
@@ -30,7 +31,7 @@ from trainer.training import NoSamples, Workplace, train
 
 log = structlog.get_logger()
 
-UNTRAINABLE = (CommandRefused, LeaseLost, NoSamples, NothingToResume, RunHeld)
+UNTRAINABLE = (CommandRefused, LeaseLost, NoSamples, NothingToResume, PolicyRefused, RunHeld)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(asked.threads)
     settings = Settings()
     engine = open_engine(settings.resolved_database_url)
-    place = Workplace(engine, settings, begin_process())
+    stop_asked = begin_process()
     try:
+        policy_path = asked.policy or settings.policy
+        policy = read_policy(policy_path) if policy_path else None
+        place = Workplace(engine, settings, stop_asked, policy)
         options = RunOptions(
             max_steps=asked.max_steps, mix=asked.mix, lr=asked.lr, seed=asked.seed, base=asked.base
         )
@@ -65,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lr", type=float, help="learning rate of a new run [the recipe's]")
     parser.add_argument("--seed", type=int, help="seed of a new run [0]")
     parser.add_argument("--base", help="folder of the model to start from [the shipped one]")
+    parser.add_argument("--policy", type=Path, help="file of rules [STOVETOP_POLICY, or none]")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch [1]")
     return parser
 

@@ -1,4 +1,4 @@
-"""The tables of data used: runs, commands, adoptions, steps, metrics, checkpoints, evaluations.
+"""The tables of data used: runs, commands, adoptions, steps, metrics, health, checkpoints ...
 
 Times are seconds since 1970 in UTC, as float. No torch here: the API reads these too.
 """
@@ -34,6 +34,7 @@ class Run(Base):
     holder: Mapped[str | None]
     lease_expires_at: Mapped[float | None]
     error: Mapped[str | None]
+    signals: Mapped[str] = mapped_column(default="")  # of its health, those that are on; spaced
     created_at: Mapped[float]
     updated_at: Mapped[float]
 
@@ -131,6 +132,25 @@ class Metric(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
     value: Mapped[float | None]  # None: not a number, which neither SQLite nor JSON can hold
+
+
+class HealthSignal(Base):
+    """A signal of a run's health that started or ended with a step; see `health_detectors`.
+
+    state: started, ended.
+    """
+
+    __tablename__ = "health_signals"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    branch: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[str]
+    value: Mapped[float | None]  # None: not a number
+    threshold: Mapped[float]
+    message: Mapped[str]
+    command_id: Mapped[str | None]  # the policy's last answer to it
+    at: Mapped[float]
 
 
 class Checkpoint(Base):

@@ -25,12 +25,14 @@ from trainer.checkpoints import remove_unfinished
 from trainer.commands import MixChange
 from trainer.entries import RunEnded, RunStarted
 from trainer.family import ModelFamily
+from trainer.health_watch import HealthWatch
 from trainer.inbox import Inbox
 from trainer.interactive import InteractiveTrainer, make_interactive
 from trainer.journal import Journal
 from trainer.lease import Lease, LeaseLost
 from trainer.live import LiveRun
 from trainer.mix import MixSampler
+from trainer.policy import Policy
 from trainer.references import MixVersion, find_mix
 from trainer.run_rows import options_of
 from trainer.stream import Stream
@@ -50,11 +52,15 @@ class NoSamples(RuntimeError):
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where runs are trained; `stop_asked` ends one at its next step boundary."""
+    """Where runs are trained; `stop_asked` ends one at its next step boundary.
+
+    `policy` answers the signals of their health.
+    """
 
     engine: Engine
     settings: Settings
     stop_asked: threading.Event
+    policy: Policy | None = None
 
 
 def train(place: Workplace, run: Run, family: ModelFamily) -> str:
@@ -64,7 +70,7 @@ def train(place: Workplace, run: Run, family: ModelFamily) -> str:
     """
     with (
         Lease(place.engine, run.run_id, lease_s=place.settings.lease_s) as lease,
-        Journal(place.engine, lease) as journal,
+        Journal(place.engine, lease, HealthWatch(place.policy)) as journal,
     ):
         journal.write(RunStarted(time.time()))
         try:

@@ -2,7 +2,7 @@
 
 import typer
 
-from control_api.cli import curation, machine, run, shipping, simulating
+from control_api.cli import curation, health, machine, run, shipping, simulating
 from control_api.cli.asking import asking
 from control_api.cli.output import Commands
 
@@ -41,6 +41,7 @@ app.command("ship", rich_help_panel=DATA_IN)(shipping.ship)
 app.command("simulate", rich_help_panel=DATA_IN)(simulating.simulate)
 
 app.command("runs", rich_help_panel=RUN)(run.runs)
+app.command("health", rich_help_panel=RUN)(health.health)
 app.command("lr", rich_help_panel=RUN)(asking(run.lr))
 app.command("optimizer", rich_help_panel=RUN)(asking(run.optimizer))
 app.command("mix", rich_help_panel=RUN)(asking(run.mix))

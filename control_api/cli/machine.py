@@ -99,7 +99,7 @@ def upgrade_database(data: Data = None, as_json: AsJson = False) -> None:
     answer(value, as_json=as_json, text=f"the schema in {settings.data} is the newest")
 
 
-def train(
+def train(  # noqa: PLR0913  (each is an option of the command)
     name: Annotated[str, typer.Option(help="The run; one that exists is resumed.")],
     *,
     data: Data = None,
@@ -107,13 +107,26 @@ def train(
     mix: Annotated[str | None, typer.Option(help="Mix to draw from.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of a new run.")] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(envvar="STOVETOP_POLICY", help="File of rules that answer its signals."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start or resume a run, here in this terminal; Ctrl-C saves and stops it."""
     from control_api.bound import command_line
 
     settings = settings_of(data)
-    options = {"--name": name, "--max-steps": max_steps, "--mix": mix, "--lr": lr, "--seed": seed}
+    if policy is not None:
+        _check_policy(policy)  # at once, and not after torch has been loaded
+    options = {
+        "--name": name,
+        "--max-steps": max_steps,
+        "--mix": mix,
+        "--lr": lr,
+        "--seed": seed,
+        "--policy": policy,
+    }
     arguments = [str(part) for item in options.items() if item[1] is not None for part in item]
     exit_code = _attached(command_line("trainer.run", *arguments), settings.data)
     if exit_code != 0:
@@ -121,6 +134,15 @@ def train(
     value = _run_as_it_is(settings, name)
     text = f"{name} is {value['state']} at step {value['step']} of branch {value['branch']}"
     answer(value, as_json=as_json, text=text)
+
+
+def _check_policy(path: Path) -> None:
+    from trainer.policy import PolicyRefused, read_policy
+
+    try:
+        read_policy(path)
+    except PolicyRefused as error:
+        raise CommandFailed(str(error)) from error
 
 
 def _run_as_it_is(settings: "Settings", name: str) -> dict[str, Any]:

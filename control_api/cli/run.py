@@ -175,7 +175,7 @@ def runs(url: Url = DEFAULT_URL, key: Key = "", as_json: AsJson = False) -> None
         return
     if not items:
         talk("no runs yet; start one: stovetop train --data DIR --name NAME --mix MIX")
-    table(("name", "state", "branch", "step", "lr", "mix"), (_row(run) for run in items))
+    table(("name", "state", "branch", "step", "lr", "mix", "health"), (_row(run) for run in items))
 
 
 def _row(run: Answer) -> tuple[str, ...]:
@@ -186,4 +186,5 @@ def _row(run: Answer) -> tuple[str, ...]:
         f"{run['step']} of {run['max_steps']}",
         f"{run['lr']:g}",
         f"{run['mix_name']} v{run['mix_version']}",
+        ", ".join(run["signals"]) or "no signal",
     )

@@ -116,6 +116,7 @@ def upgrade() -> None:
         sa.Column("holder", sa.String(), nullable=True),
         sa.Column("lease_expires_at", sa.Double(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
+        sa.Column("signals", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("updated_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", name=op.f("pk_runs")),
@@ -345,6 +346,23 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_evaluations_run_id"), ["run_id"], unique=False)
 
     op.create_table(
+        "health_signals",
+        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("branch", sa.String(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=True),
+        sa.Column("threshold", sa.Double(), nullable=False),
+        sa.Column("message", sa.String(), nullable=False),
+        sa.Column("command_id", sa.String(), nullable=True),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["run_id"], ["runs.run_id"], name=op.f("fk_health_signals_run_id_runs")
+        ),
+        sa.PrimaryKeyConstraint("run_id", "branch", "step", "name", name=op.f("pk_health_signals")),
+    )
+    op.create_table(
         "samples",
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("episode_id", sa.String(), nullable=False),
@@ -425,6 +443,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_samples_added_revision"))
 
     op.drop_table("samples")
+    op.drop_table("health_signals")
     with op.batch_alter_table("evaluations", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_evaluations_run_id"))
 

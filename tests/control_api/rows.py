@@ -104,3 +104,21 @@ def make_checkpoint(session: Session, run: tables.Run, name: str, step: int) -> 
     session.add(checkpoint)
     session.flush()
     return checkpoint
+
+
+def make_signal(
+    session: Session, run: tables.Run, step: int, name: str, **changed: object
+) -> tables.HealthSignal:
+    """A signal of the run's health that started."""
+    values: dict[str, object] = {
+        "branch": "main",
+        "state": "started",
+        "value": 3.0,
+        "threshold": 2.0,
+        "message": "look at the step's samples",
+        "at": 1_000.0 + step,
+    }
+    signal = tables.HealthSignal(run_id=run.run_id, step=step, name=name, **(values | changed))
+    session.add(signal)
+    session.flush()
+    return signal

@@ -18,7 +18,7 @@ from control_api.cli.app import app as stovetop
 from ingest.database import read, write
 from ingest.keys import Role, authenticate
 from ingest.settings import Settings
-from tests.control_api.rows import make_checkpoint, make_run
+from tests.control_api.rows import make_checkpoint, make_run, make_signal
 from tests.serving import serving
 from trainer import command_queue
 from trainer.command_queue import Settlement
@@ -136,6 +136,32 @@ def test_runs_are_listed_for_people_and_for_programs(shell: Shell, engine: Engin
         make_run(session)
     assert said(shell("runs", "--json"))["items"][0]["name"] == "online"
     assert "10 of 100" in shell("runs").stdout
+
+
+def test_a_runs_health_is_shown_with_what_to_do(shell: Shell, engine: Engine) -> None:
+    with write(engine) as session:
+        run = make_run(session, signals="divergence")
+        make_signal(session, run, 9, "divergence", command_id="c1")
+        make_signal(session, run, 8, "plateau")
+    shown = shell("health", "online", "--last", "1")
+    assert "on now: divergence" in shown.stderr
+    assert shown.stdout.splitlines()[1].split() == [
+        *("9", "main", "divergence", "started"),
+        *("look", "at", "the", "step's", "samples;", "a", "policy", "has", "answered"),
+    ]
+    health = said(shell("health", "online", "--json"))
+    assert (health["on"], health["total"], len(health["items"])) == (["divergence"], 2, 2)
+    assert "divergence" in shell("runs").stdout
+
+
+def test_a_policy_that_is_none_is_named_before_anything_is_trained(
+    shell: Shell, tmp_path: Path
+) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text("[[rule]]\n")
+    refused = shell("train", "--name", "n", "--policy", str(path))
+    assert refused.exit_code == 1
+    assert f"policy {path}: rule.0.name: Field required" in refused.stderr
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from tests.trainer.asking import Asked, asking, the_run
 from tests.trainer.runs import add_samples
 from tests.trainer.tiny import TinyFamily
 from tests.waiting import wait_until
+from trainer.policy import Policy
 from trainer.run_rows import RunOptions, find_or_make_run
 from trainer.tables import Step
 from trainer.training import Workplace, train
@@ -58,7 +59,7 @@ class Doom:
     """What happens to the run before its process dies, and when that is.
 
     In step `die_at`, or later once a sample of `samples_at` was drawn, when SQL holds all steps
-    before; or in the midst of the n-th checkpoint; or when the run is paused.
+    before; or in the midst of the n-th checkpoint; or when the run is paused, or on a branch.
     """
 
     script: Mapping[int, list[Asked]] = field(default_factory=dict)
@@ -66,6 +67,9 @@ class Doom:
     die_at: int = 100_000
     die_in_checkpoint: int = 0
     die_when_paused: bool = False
+    die_on_branch: str | None = None
+    lr: float | None = None
+    policy: Policy | None = None
 
 
 def train_to_death(settings: Settings, doom: Doom) -> None:
@@ -97,14 +101,17 @@ def _train(settings: Settings, doom: Doom) -> None:
             wait_until(lambda: num_recorded(engine) == count - 1)
             die()
 
-    def die_when_paused() -> None:
-        wait_until(lambda: is_paused(engine))
+    def is_doomed() -> bool:
+        return is_paused(engine) or the_run(engine).branch == doom.die_on_branch
+
+    def die_then() -> None:
+        wait_until(is_doomed)
         die()
 
     family.witness.during = during
-    options = RunOptions(max_steps=100_000, mix="mix")
+    options = RunOptions(max_steps=100_000, mix="mix", lr=doom.lr)
     run = find_or_make_run(engine, "run", options, family)
-    if doom.die_when_paused:
-        threading.Thread(target=die_when_paused, daemon=True).start()
+    if doom.die_when_paused or doom.die_on_branch:
+        threading.Thread(target=die_then, daemon=True).start()
     with family.witness.watching():
-        train(Workplace(engine, settings, threading.Event()), run, family)
+        train(Workplace(engine, settings, threading.Event(), doom.policy), run, family)

@@ -6,8 +6,10 @@ from trainer.mix import MixStatus
 MIX = MixStatus({"old": 0.5, "fresh": 0.5}, {"old": 0.75, "fresh": 0.25}, ("fresh",))
 
 
-def recorded() -> dict[str, float]:
-    return step_metrics(loss=1.0, grad_norm=2.0, lr=0.1, step_s=0.2, mix=MIX)
+def recorded(grad_norm: float | None = 2.0) -> dict[str, float]:
+    return step_metrics(
+        loss=1.0, grad_norm=grad_norm, update_ratio=1e-3, lr=0.1, step_s=0.2, mix=MIX
+    )
 
 
 def test_every_recorded_metric_is_explained() -> None:
@@ -22,3 +24,7 @@ def test_wanted_and_actual_shares_stand_side_by_side() -> None:
 
 def test_starved_slices_are_counted() -> None:
     assert recorded()["starved"] == 1.0
+
+
+def test_what_was_not_measured_is_no_metric() -> None:
+    assert set(recorded()) - set(recorded(grad_norm=None)) == {"grad_norm"}
