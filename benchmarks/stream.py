@@ -20,13 +20,13 @@ from ingest.database import open_engine, upgrade, write
 from ingest.settings import Settings
 from ingest.shards import ShardWriter
 from ingest.tables import Episode, EventRow, SessionRow
-from trainer.adopt import AdoptionPlan
-from trainer.cohorts import SliceChange
-from trainer.mix import MixSampler
+from trainer.mix.adopt import AdoptionPlan
+from trainer.mix.cohorts import SliceChange
+from trainer.mix.permutation import IntArray
+from trainer.mix.sampler import MixSampler
+from trainer.mix.stream import Stream
 from trainer.neuralos.records import ACTION_WIDTH, LATENT_SHAPE, pack, record_bytes
 from trainer.neuralos.window_reader import LENGTH, WindowReader
-from trainer.permutation import IntArray
-from trainer.stream import Stream
 
 NUM_EPISODES = 60
 EPISODE_LENGTH = 250

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from control_api.request import invalid
 from ingest.database import write
 from ingest.problems import Problem
-from trainer.command_queue import CommandRefused, RunEnded, submit
-from trainer.commands import AnyCommand
-from trainer.idempotency import KeyReused, Request, find_repeated
-from trainer.undoing import NotUndoable
+from trainer.commands.idempotency import KeyReused, Request, find_repeated
+from trainer.commands.kinds import AnyCommand
+from trainer.commands.queue import CommandRefused, RunEnded, submit
+from trainer.commands.undoing import NotUndoable
 
 
 @dataclass(frozen=True, slots=True)

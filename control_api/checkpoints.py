@@ -14,7 +14,7 @@ from ingest.database import read, write
 from ingest.ids import content_id
 from ingest.openapi import problems
 from trainer import tables
-from trainer.commands import Label
+from trainer.commands.kinds import Label
 
 router = reading_router("checkpoints")
 

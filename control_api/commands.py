@@ -21,8 +21,8 @@ from ingest.database import read, write
 from ingest.openapi import problems
 from ingest.problems import FieldError, Problem
 from trainer import tables
-from trainer.command_queue import NotCancellable, cancel
-from trainer.commands import AnyCommand, parse
+from trainer.commands.kinds import AnyCommand, parse
+from trainer.commands.queue import NotCancellable, cancel
 
 RECEPTION_WAIT_S = 0.2
 RECEPTION_LOOK_S = 0.005

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from ingest.database import write
-from trainer.lease import mark_lost
+from trainer.journal.lease import mark_lost
 
 CHECK_EVERY_S = 2.0
 

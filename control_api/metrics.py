@@ -19,7 +19,7 @@ from control_api.request import Database, reading_router
 from control_api.runs import RunKey, find_run
 from ingest.database import read
 from ingest.openapi import problems
-from trainer.cohorts import unpack_numbers
+from trainer.mix.cohorts import unpack_numbers
 from trainer.tables import Metric
 from trainer.tables import Step as StepRow
 

@@ -11,7 +11,7 @@ from control_api.request import Database, reading_router
 from control_api.runs import RunKey, find_run
 from ingest.database import read
 from ingest.openapi import problems
-from trainer.policy import SignalName
+from trainer.health.policy import SignalName
 from trainer.tables import HealthSignal
 
 router = reading_router("health")

@@ -25,13 +25,13 @@ from ingest.settings import Settings
 from ingest.ship import ship
 from ingest.tables import Episode, EventRow, Placement, Sample
 from tests.serving import serving
-from trainer.cohorts import unpack_numbers
 from trainer.encode import EncodeWorker
+from trainer.mix.cohorts import unpack_numbers
 from trainer.neuralos.encoder import load
 from trainer.neuralos.family import NeuralOSFamily
-from trainer.run_rows import RunOptions, find_or_make_run
+from trainer.run.rows import RunOptions, find_or_make_run
+from trainer.run.training import Workplace, train
 from trainer.tables import Checkpoint, Metric, Step
-from trainer.training import Workplace, train
 
 
 def write_one_line(log_file: Path) -> Path:

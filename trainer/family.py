@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sqlalchemy import Engine
 from torch import Tensor, nn
 
-from trainer.stream import Arrays, Reader
+from trainer.mix.stream import Arrays, Reader
 
 Tensors = dict[str, Tensor]
 

@@ -137,7 +137,7 @@ def train(  # noqa: PLR0913  (each is an option of the command)
 
 
 def _check_policy(path: Path) -> None:
-    from trainer.policy import PolicyRefused, read_policy
+    from trainer.health.policy import PolicyRefused, read_policy
 
     try:
         read_policy(path)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from trainer.commands import AnyCommand
+from trainer.commands.kinds import AnyCommand
 
 Bad = tuple[str, str, dict[str, Any]]  # what is wrong, the kind, its arguments
 Schema = Mapping[str, Any]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from ingest.ids import content_id
 from trainer import tables
-from trainer.cohorts import pack_numbers
+from trainer.mix.cohorts import pack_numbers
 
 
 def make_run(session: Session, name: str = "online", **changed: object) -> tables.Run:

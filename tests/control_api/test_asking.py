@@ -11,9 +11,9 @@ from ingest.database import read, write
 from ingest.slices import save_slice
 from tests.control_api.conftest import AsRole
 from tests.control_api.rows import make_checkpoint, make_run
-from trainer import command_queue
-from trainer.command_queue import Settlement
-from trainer.inbox import Inbox
+from trainer.commands import queue as command_queue
+from trainer.commands.inbox import Inbox
+from trainer.commands.queue import Settlement
 from trainer.tables import Command, Run
 
 PAUSE = {"kind": "pause", "args": {}, "reason": "lunch"}

@@ -12,7 +12,7 @@ from tests.control_api.bad_commands import GOOD, bad_commands
 from tests.trainer.asking import ask_now, commands
 from tests.trainer.stepping import stepping
 from tests.trainer.tiny import TinyFamily
-from trainer.commands import parse
+from trainer.commands.kinds import parse
 
 pytest_plugins = ("tests.trainer.live_runs",)
 

@@ -20,10 +20,10 @@ from ingest.keys import Role, authenticate
 from ingest.settings import Settings
 from tests.control_api.rows import make_checkpoint, make_run, make_signal
 from tests.serving import serving
-from trainer import command_queue
-from trainer.command_queue import Settlement
-from trainer.commands import SetLr
-from trainer.inbox import Inbox
+from trainer.commands import queue as command_queue
+from trainer.commands.inbox import Inbox
+from trainer.commands.kinds import SetLr
+from trainer.commands.queue import Settlement
 
 LOGS = Path(__file__).parents[1] / "samples"
 

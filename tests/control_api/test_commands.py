@@ -12,8 +12,8 @@ from control_api.commands import RECEPTION_WAIT_S
 from ingest.database import read, write
 from ingest.slices import save_mix, save_slice
 from tests.control_api.rows import make_checkpoint, make_run
-from trainer import command_queue
-from trainer.inbox import Inbox
+from trainer.commands import queue as command_queue
+from trainer.commands.inbox import Inbox
 from trainer.tables import Command
 
 

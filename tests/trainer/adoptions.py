@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trainer.cohorts import SliceChange
+from trainer.mix.cohorts import SliceChange
 
 
 def slice_change(

@@ -19,10 +19,10 @@ from tests.trainer.asking import Asked, asking, the_run
 from tests.trainer.runs import add_samples
 from tests.trainer.tiny import TinyFamily
 from tests.waiting import wait_until
-from trainer.policy import Policy
-from trainer.run_rows import RunOptions, find_or_make_run
+from trainer.health.policy import Policy
+from trainer.run.rows import RunOptions, find_or_make_run
+from trainer.run.training import Workplace, train
 from trainer.tables import Step
-from trainer.training import Workplace, train
 
 NUM_AT_START = 80
 

@@ -10,8 +10,8 @@ from ingest.database import write
 from ingest.settings import Settings
 from tests.trainer.runs import make_mix, make_tiny_samples
 from tests.trainer.tiny import TinyFamily
-from trainer.run_rows import RunOptions, find_or_make_run
-from trainer.training import Workplace, train
+from trainer.run.rows import RunOptions, find_or_make_run
+from trainer.run.training import Workplace, train
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Iterable, Mapping
 
-from trainer.health import Health, Signal
-from trainer.health_reading import Reading
+from trainer.health.reading import Reading
+from trainer.health.signals import Health, Signal
 
 MIX = {"old": 1.0}
 

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from ingest.database import write
 from ingest.slices import save_mix, save_slice
 from tests.factories import make_samples, make_session
-from trainer import command_queue
-from trainer.commands import parse
+from trainer.commands import queue as command_queue
+from trainer.commands.kinds import parse
 from trainer.tables import Branch, Command, Run
 
 TINY_REPRESENTATION = "latent:tiny"

@@ -19,8 +19,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from tests.trainer.runs import TINY_REPRESENTATION
 from trainer.family import Tensors
-from trainer.permutation import IntArray
-from trainer.stream import Arrays, ShardDamaged
+from trainer.mix.permutation import IntArray
+from trainer.mix.stream import Arrays, ShardDamaged
 
 WIDTH = 8
 

@@ -1,8 +1,8 @@
 """The base model's training: tracks of simulated use in, weights out.
 
 One function for both stages of `NeuralOS`; AdamW, a short warm-up, then a cosine to a twentieth.
-A run that people steer is another thing (`trainer.interactive`); this one only has to be the same
-every time.
+A run that people steer is another thing (`trainer.loop.interactive`); this one only has to be the
+same every time.
 """
 
 import math

@@ -13,12 +13,12 @@ from torch import nn
 
 from ingest.replay.drawn import DrawnDesktop
 from trainer.family import Tensors
+from trainer.mix.stream import Arrays, Reader
 from trainer.neuralos.config import ModelConfig
 from trainer.neuralos.model import CONFIG_NAME, SHIPPED, NeuralOS
 from trainer.neuralos.recipe import RECIPE
 from trainer.neuralos.window_reader import WindowReader
 from trainer.neuralos.windows import collate
-from trainer.stream import Arrays, Reader
 
 
 class NeuralOSFamily:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ingest.buffer import sample_key
 from ingest.database import read
 from ingest.tables import Episode, Placement, Sample, Shard
-from trainer.permutation import IntArray
+from trainer.mix.permutation import IntArray
 
 ROWS_A_READ = 1_000
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine
 
 from ingest.shards import CorruptShardError, verify
+from trainer.mix.permutation import IntArray
+from trainer.mix.stream import ShardDamaged
 from trainer.neuralos.places import Window, WindowPlaces
 from trainer.neuralos.records import LATENT_SHAPE, record_type
-from trainer.permutation import IntArray
-from trainer.stream import ShardDamaged
 
 LENGTH = 24
 MAX_OPEN_SHARDS = 128

@@ -11,8 +11,8 @@ from ingest.buffer import FRAME, add_shard, new_revision, sample_key
 from ingest.shards import ShardWriter
 from ingest.tables import Sample
 from tests.factories import START, make_samples, make_session
+from trainer.mix.permutation import IntArray
 from trainer.neuralos.records import ACTION_WIDTH, LATENT_SHAPE, pack
-from trainer.permutation import IntArray
 
 REPRESENTATION = "latent:tiny"
 

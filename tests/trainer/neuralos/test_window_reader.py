@@ -17,10 +17,10 @@ from tests.trainer.neuralos.latents import (
     make_episode_with_latents,
     make_latent,
 )
+from trainer.mix.stream import ShardDamaged
 from trainer.neuralos.config import ModelConfig
 from trainer.neuralos.window_reader import LENGTH, MAX_OPEN_SHARDS, WindowReader
 from trainer.neuralos.windows import collate
-from trainer.stream import ShardDamaged
 
 MakeEpisode = Callable[[int], range]
 

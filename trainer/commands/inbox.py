@@ -1,0 +1,169 @@
+"""Reception: commands that are new in SQL come into the trainer's memory, each once, in order.
+
+In: the run's unsettled commands. Out: `take` at a step boundary gives all that were committed
+before it. A listener thread looks every 10 ms; the boundary itself looks too, by `PRAGMA
+data_version`: 2 us when nothing is new. Whoever finds a command claims it: writes `received`, and
+only what it got is taken, for until then anybody may cancel it. Nothing is taken between the two,
+so what anybody saw as `received` is taken at the next boundary, even if the database is away by
+then. The listener's claim never waits for SQL's lock; a boundary waits for it at most 5 x 50 ms in
+an outage, however long that is, and what it could not claim stays `pending` until the listener can.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Self
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from ingest.database import open_engine, read, write
+from trainer.commands import queue as command_queue
+from trainer.commands.kinds import AnyCommand, parse
+from trainer.commands.references import CommandRefused, MixVersion, find_mix, mix_of
+from trainer.tables import Command
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 0.01
+# Others write for at most 20 ms; the command that comes amid it must not miss its boundary.
+CLAIM_TIMEOUT_S = 0.05
+CLAIM_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A command in the trainer's hands, with the mix that it names, or why it can not be taken."""
+
+    command_id: str
+    number: int
+    command: AnyCommand | None
+    mix: MixVersion | None = None
+    refusal: str | None = None
+
+
+class Inbox:
+    """The commands of one run after `after`, its listener, and the boundary's own look."""
+
+    def __init__(self, engine: Engine, run_id: str, *, after: int) -> None:
+        self._engine = engine
+        self._run_id = run_id
+        self._last_number = after
+        self._version = -1
+        self._versions = _open_versions(engine)
+        self._patient = open_engine(engine.url, busy_timeout_s=CLAIM_TIMEOUT_S)
+        self._impatient = open_engine(engine.url, busy_timeout_s=0.0)
+        self._tries_left = 0
+        self._found: list[Received] = []
+        self._waiting: deque[Received] = deque()
+        self._lock = threading.Lock()
+        self._arrived = threading.Event()
+        self._closed = threading.Event()
+        self._is_away = False
+        self._thread = threading.Thread(target=self._listen, name="inbox", daemon=True)
+        self._thread.start()
+
+    def take(self) -> list[Received]:
+        """Everything committed up to now and not taken yet, in order.
+
+        It waits for a claim that is under way, which is one short commit.
+        """
+        with self._lock:
+            self._look()
+            if self._tries_left:
+                self._tries_left -= 1
+                self._claim(self._patient)
+            self._arrived.clear()
+            return [self._waiting.popleft() for _ in range(len(self._waiting))]
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when something has arrived, or after `timeout_s`."""
+        self._arrived.wait(timeout_s)
+
+    def _listen(self) -> None:
+        while not self._closed.wait(LOOK_EVERY_S):
+            with self._lock:
+                self._look()
+                self._claim(self._impatient)
+
+    def _look(self) -> None:
+        """Find what is new; the lock is held."""
+        try:
+            version = self._versions.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._version:
+                return
+            with read(self._engine) as session:
+                rows = command_queue.unsettled(session, self._run_id, after=self._last_number)
+                received = [_receive(session, row) for row in rows]
+        except (OperationalError, sqlite3.OperationalError) as error:
+            self._note_outage(error)
+            return
+        self._is_away = False
+        self._version = version
+        if received:
+            self._last_number = received[-1].number
+            self._found += received
+            self._tries_left = CLAIM_TRIES
+
+    def _claim(self, engine: Engine) -> None:
+        """Make what was found the run's own, unless it was cancelled; the lock is held."""
+        if not self._found:
+            return
+        found = [command.command_id for command in self._found]
+        try:
+            with write(engine) as session:
+                own = command_queue.mark_received(session, found, time.time())
+        except OperationalError:
+            return  # somebody writes, or the database is away: they stay found for the next claim
+        self._waiting.extend(command for command in self._found if command.command_id in own)
+        self._found.clear()
+        self._tries_left = 0
+        self._arrived.set()
+
+    def _note_outage(self, error: Exception) -> None:
+        if not self._is_away:
+            log.warning("inbox_database_away", run_id=self._run_id, reason=str(error))
+        self._is_away = True
+
+    def close(self) -> None:
+        """End the listener."""
+        self._closed.set()
+        self._thread.join(timeout=1.0)
+        self._versions.close()
+        self._patient.dispose()
+        self._impatient.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def _receive(session: Session, row: Command) -> Received:
+    """The row as a command; a stored one that does not parse any more is refused, not fatal."""
+    try:
+        command = parse(row.kind, json.loads(row.args_json))
+        change = mix_of(command)
+        mix = None if change is None else find_mix(session, change)
+    except (ValidationError, CommandRefused, json.JSONDecodeError) as error:
+        return Received(row.command_id, row.number, None, refusal=str(error))
+    return Received(row.command_id, row.number, command, mix)
+
+
+def _open_versions(engine: Engine) -> sqlite3.Connection:
+    """A connection of its own for `data_version`, which tells of other connections' commits."""
+    assert engine.url.database is not None, "the inbox listens to an SQLite file"
+    return sqlite3.connect(
+        f"file:{engine.url.database}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        timeout=0.0,
+        check_same_thread=False,
+    )

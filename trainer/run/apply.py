@@ -1,0 +1,155 @@
+"""What each command does to a live run, between two steps.
+
+In: a received command, the run, its trainer. Out: an `Effect`: what was before and after, and the
+facts to be journalled with it. Everything that can be refused is looked at before anything changes:
+CommandRefused rejects a command; CheckpointFailed, CheckpointDamaged and an absent database fail it
+with nothing changed; only RestoreFailed leaves a run that can't go on.
+"""
+
+import time
+from typing import assert_never
+
+from transformers import Trainer
+
+from ingest.ids import content_id
+from trainer.commands.inbox import Received
+from trainer.commands.kinds import (
+    Evaluate,
+    Freeze,
+    Pause,
+    ResetParameters,
+    Resume,
+    Rollback,
+    Save,
+    SetLr,
+    SetMix,
+    SetOptimizer,
+    Stop,
+    Undo,
+    Unfreeze,
+)
+from trainer.commands.references import CommandRefused, MixVersion
+from trainer.journal.command_entries import EvaluationAsked
+from trainer.journal.entries import Entry
+from trainer.journal.lineage import BranchOpened
+from trainer.loop.interactive import live_schedule
+from trainer.run.aspects import aspects_like, lr_of, mix_of_run, paused, restore_aspects
+from trainer.run.effect import Effect
+from trainer.run.live import LiveRun
+from trainer.run.supply import Repeat
+from trainer.run.tuning import check_lr, tune
+
+FLUSH_S = 2.0
+
+
+def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect:
+    """Carry out one command at a step boundary."""
+    match received.command:
+        case SetLr() | SetOptimizer() | Freeze() | Unfreeze() | ResetParameters() as command:
+            effect = tune(command, run, trainer, received.number)
+        case SetMix():
+            effect = _set_mix(received.mix, run)
+        case Pause():
+            effect = _set_paused(run, is_paused=True)
+        case Resume():
+            effect = _set_paused(run, is_paused=False)
+        case Stop():
+            effect = _set_paused(run, is_paused=False)
+            run.is_ending = True
+        case Save() as command:
+            effect = _save(command, run, trainer)
+        case Rollback() as command:
+            effect = _roll_back(command, received.mix, run, trainer)
+        case Evaluate() as command:
+            effect = _evaluate(command, received.command_id, run, trainer)
+        case Undo() as command:
+            effect = _undo(command, run, trainer)
+        case None:
+            raise CommandRefused("args", received.refusal or "not understood")
+        case _:
+            assert_never(received.command)
+    return effect
+
+
+def _set_mix(mix: MixVersion | None, run: LiveRun) -> Effect:
+    before = mix_of_run(run)
+    assert mix is not None
+    run.supply.set_mix(mix)
+    return Effect(before, mix_of_run(run))
+
+
+def _set_paused(run: LiveRun, *, is_paused: bool) -> Effect:
+    before = paused(run)
+    run.is_paused = is_paused
+    return Effect(before, paused(run))
+
+
+def _undo(command: Undo, run: LiveRun, trainer: Trainer) -> Effect:
+    """Restore what the command found; a rollback's tip comes back on a branch of its own."""
+    done = run.undoables.find(command.command)
+    if done.kind == "rollback":
+        tip = Rollback(checkpoint=done.before["checkpoint_id"])
+        return _roll_back(tip, None, run, trainer)
+    now = aspects_like(run, trainer, done.before)
+    restore_aspects(run, trainer, done.before)
+    return Effect(now, aspects_like(run, trainer, done.before))
+
+
+def _save(command: Save, run: LiveRun, trainer: Trainer) -> Effect:
+    saved = run.save(trainer, name=command.name, note=command.note)
+    return Effect({}, {"checkpoint_id": saved.checkpoint_id, "name": saved.name}, (saved,))
+
+
+def _evaluate(command: Evaluate, command_id: str, run: LiveRun, trainer: Trainer) -> Effect:
+    entries: list[Entry] = []
+    checkpoint = run.register.of_step(run.branch, trainer.state.global_step)
+    if checkpoint is None:
+        checkpoint = run.save(trainer, note=f"to be judged on {command.suite}")
+        entries.append(checkpoint)
+    asked = EvaluationAsked(
+        evaluation_id=content_id(command_id, command.suite),
+        checkpoint_id=checkpoint.checkpoint_id,
+        suite=command.suite,
+        command_id=command_id,
+        at=time.time(),
+    )
+    after = {
+        "evaluation_id": asked.evaluation_id,
+        "checkpoint_id": checkpoint.checkpoint_id,
+        "step": checkpoint.step,
+    }
+    return Effect({}, after, (*entries, asked))
+
+
+def _roll_back(command: Rollback, mix: MixVersion | None, run: LiveRun, trainer: Trainer) -> Effect:
+    target = run.register.find(command.checkpoint)
+    branch = run.free_branch(command.branch)
+    position = run.read(target).position
+    check_lr(command.set_lr, position.rates, trainer, "set_lr.")
+    if not run.journal.flush(FLUSH_S):
+        raise TimeoutError("the database is away; a rollback reads the adoptions from it")
+    tip = run.save(trainer, note=f"the tip before the rollback to {target.name}")
+    run.journal.write(tip)
+    repeats = [Repeat(target.branch, run.tips[target.branch], is_own=False)]
+    run.restore(trainer, target, position, repeats if command.hold_data else [])
+    run.open_branch(branch, target.step)
+    if command.set_lr is not None:
+        live_schedule(trainer).change(command.set_lr)
+    if mix is not None:
+        run.supply.set_mix(mix)
+    opened = BranchOpened(
+        name=branch,
+        parent=target.branch,
+        from_step=target.step,
+        from_checkpoint=target.checkpoint_id,
+        from_adoption=position.adoption,
+        at=time.time(),
+    )
+    before = {"branch": tip.branch, "step": tip.step, "checkpoint_id": tip.checkpoint_id}
+    after = {
+        "branch": branch,
+        "step": target.step,
+        "checkpoint_id": target.checkpoint_id,
+        "hold_until": run.supply.hold_until,
+    }
+    return Effect(before, after | lr_of(trainer) | mix_of_run(run), (opened,))

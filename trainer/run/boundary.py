@@ -1,0 +1,160 @@
+"""The boundary between two steps: the one place where a run changes.
+
+In: the trainer at a boundary. Out: the next step's batches. The order is fixed: the record of the
+step that ended; commands, by number; adoptions; then the next step begins. Guaranteed: a step that
+began after a command was marked `received` runs under it, for `started_at` is read before commands
+are looked for the last time. No boundary waits for SQL: records leave by the journal, commands
+come by the inbox. Nothing but `stop`, a signal or the last step ends a run.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+from transformers import Trainer
+
+from trainer.checkpoints.folder import CheckpointFailed
+from trainer.commands.inbox import Inbox
+from trainer.family import Tensors
+from trainer.journal.command_entries import CommandStarted
+from trainer.journal.entries import RunStarved
+from trainer.loop.observed import ObservedStep
+from trainer.mix.sampler import NothingToDraw
+from trainer.mix.stream import Arrays
+from trainer.run.live import LiveRun
+from trainer.run.rerun import Rerun
+from trainer.run.settling import carry_out
+
+log = structlog.get_logger()
+
+SIGNAL_WAITS = 2  # a damaged shard makes a run wait once, until its samples are taken away
+WAIT_S = 0.1  # while paused or without samples: how late a signal to stop may be seen
+
+
+class Boundary:
+    """Carries a run from step to step.
+
+    `open_inbox` starts reception, which waits until what a dead process had recorded is done again.
+    """
+
+    def __init__(
+        self,
+        run: LiveRun,
+        rerun: Rerun,
+        open_inbox: Callable[[], Inbox],
+        *,
+        stop_asked: threading.Event,
+        save_every: int,
+    ) -> None:
+        self.observed = ObservedStep()
+        self._run = run
+        self._rerun = rerun
+        self._open_inbox = open_inbox
+        self._inbox: Inbox | None = None
+        self._stop_asked = stop_asked
+        self._save_every = save_every
+        self._num_waits = 0  # for samples, in a row
+
+    def before_first_step(self, trainer: Trainer) -> None:
+        """Restore what the run goes on from, or save what it starts from."""
+        self._rerun.start(self._run, trainer)
+        if self._rerun.origin is None:
+            self._run.journal.write(self._run.save(trainer, note="the start"))
+        self._cross(trainer)
+
+    def after_step(self, trainer: Trainer) -> None:
+        """Record the step, then carry out what is asked."""
+        run, step = self._run, trainer.state.global_step
+        run.tips[run.branch] = step
+        run.journal.write(self.observed.finish(run.branch, step, run.supply.status))
+        if step % self._save_every == 0:
+            self._save(trainer)
+        self._cross(trainer)
+
+    def next_step(self, trainer: Trainer) -> list[Tensors]:
+        """The next step's micro-batches; none once the run ends.
+
+        Waits while no slice of the mix has a sample, and goes on obeying commands meanwhile.
+        """
+        while not self._run.is_ending:
+            try:
+                batch = self._run.supply.next_batch()
+            except NothingToDraw as nothing:
+                self._wait_for_samples(trainer, nothing)
+                continue
+            self._num_waits = 0
+            self.observed.take_batch(batch.numbers)
+            return self._micro_batches(batch.arrays, trainer.args.gradient_accumulation_steps)
+        return []
+
+    def close(self) -> None:
+        """End reception."""
+        if self._inbox is not None:
+            self._inbox.close()
+
+    def _micro_batches(self, arrays: Arrays, count: int) -> list[Tensors]:
+        parts = {name: np.array_split(array, count) for name, array in arrays.items()}
+        return [
+            self._run.family.collate({name: part[index] for name, part in parts.items()})
+            for index in range(count)
+        ]
+
+    def _wait_for_samples(self, trainer: Trainer, nothing: NothingToDraw) -> None:
+        self._num_waits += 1
+        if self._num_waits == 1:
+            log.warning("run_starved", run_id=self._run.run_id, reason=str(nothing))
+        if self._num_waits == SIGNAL_WAITS:
+            run, step = self._run, trainer.state.global_step
+            run.journal.write(RunStarved(run.branch, step, time.time(), str(nothing)))
+        self._stop_asked.wait(WAIT_S)
+        self._cross(trainer)
+
+    def _cross(self, trainer: Trainer) -> None:
+        """From the record of one step to the beginning of the next."""
+        run = self._run
+        self._rerun.apply_due(run, trainer)
+        if self._inbox is None and self._rerun.is_over(trainer.state.global_step):
+            self._inbox = self._open_inbox()
+            run.journal.write(run.moved(trainer))
+        started_at = self._obey(trainer)
+        if run.is_ending or trainer.state.global_step >= trainer.state.max_steps:
+            self._end(trainer)
+            return
+        run.journal.write(*run.supply.adopt(run.branch, trainer.state.global_step + 1))
+        self.observed.begin(started_at, trainer.state.global_step + 1)
+
+    def _obey(self, trainer: Trainer) -> float:
+        """Carry out commands until none is left; the wall time before the last look."""
+        run = self._run
+        while True:
+            started_at = time.time()
+            received = self._inbox.take() if self._inbox is not None else []
+            for command in received:
+                run.journal.write(CommandStarted(command.command_id))
+                run.journal.write(carry_out(command, run, trainer))
+                if run.is_ending:
+                    return started_at
+            if self._stop_asked.is_set():
+                run.is_ending = True
+            if run.is_ending or not (received or run.is_paused):
+                return started_at
+            if self._inbox is not None and not received:
+                self._inbox.wait(WAIT_S)
+
+    def _end(self, trainer: Trainer) -> None:
+        self._run.is_ending = True
+        self._run.journal.write(self._run.moved(trainer, "stopping"))
+        self._save(trainer)
+        trainer.control.should_training_stop = True
+
+    def _save(self, trainer: Trainer) -> None:
+        """An automatic checkpoint, unless the step has one; a full disk is no end of the run."""
+        run, step = self._run, trainer.state.global_step
+        if run.register.of_step(run.branch, step) is not None:
+            return
+        try:
+            run.journal.write(run.save(trainer))
+        except CheckpointFailed as error:
+            log.warning("checkpoint_failed", run_id=run.run_id, step=step, reason=str(error))

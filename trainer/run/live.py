@@ -1,0 +1,159 @@
+"""A live run: where it stands, and how it is saved and restored as a whole.
+
+In: what was found when the run was taken over. Out: its position, for checkpoints and for its row;
+`apply` changes it by `save`, `restore` and the parts. All of it belongs to the training thread.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from transformers import Trainer
+
+from ingest.ids import content_id
+from trainer.checkpoints.folder import Manifest, RunPosition, read_manifest, write_checkpoint
+from trainer.checkpoints.hf_state import restore_state, write_state
+from trainer.checkpoints.register import Register
+from trainer.commands.references import CommandRefused
+from trainer.commands.undoing import Undoables
+from trainer.family import ModelFamily
+from trainer.journal.entries import RunMoved
+from trainer.journal.journal import Journal
+from trainer.journal.lease import Lease
+from trainer.journal.lineage import CheckpointSaved
+from trainer.loop.interactive import frozen_of, live_schedule, model_of
+from trainer.loop.modules import names_of, parameters_named
+from trainer.run.supply import Repeat, Supply
+
+
+class RestoreFailed(RuntimeError):
+    """A checkpoint was restored half way: the run can't go on, but can be started again."""
+
+
+@dataclass(kw_only=True)
+class LiveRun:
+    """`tips`: the last step of each branch; `command_number`: of the last command settled."""
+
+    run_id: str
+    branch: str
+    tips: dict[str, int]
+    register: Register
+    supply: Supply
+    journal: Journal
+    lease: Lease
+    family: ModelFamily
+    runs_path: Path
+    undoables: Undoables
+    command_number: int = 0
+    is_paused: bool = False
+    is_ending: bool = False
+
+    def position(self, trainer: Trainer) -> RunPosition:
+        """Where the run stands between two steps."""
+        rates = live_schedule(trainer).rates
+        return RunPosition(
+            run_id=self.run_id,
+            branch=self.branch,
+            step=trainer.state.global_step,
+            lr=rates[0],
+            rates=tuple(rates),
+            max_grad_norm=trainer.args.max_grad_norm,
+            frozen=tuple(frozen_names(trainer)),
+            mix=self.supply.mix,
+            adoption=self.supply.adoption,
+            command_number=self.command_number,
+            is_paused=self.is_paused,
+            hold_until=self.supply.hold_until,
+            stream=self.supply.state_dict(),
+        )
+
+    def moved(self, trainer: Trainer, state: str | None = None) -> RunMoved:
+        """The run's row as it should read now."""
+        return RunMoved(
+            at=time.time(),
+            state=state or ("paused" if self.is_paused else "running"),
+            branch=self.branch,
+            step=trainer.state.global_step,
+            lr=live_schedule(trainer).rates[0],
+            mix_name=self.supply.mix.name,
+            mix_version=self.supply.mix.version,
+        )
+
+    def save(self, trainer: Trainer, *, name: str | None = None, note: str = "") -> CheckpointSaved:
+        """Write a verified checkpoint of this very moment, to be journalled by the caller.
+
+        Raises CommandRefused for a name that is taken, CheckpointFailed, or LeaseLost.
+        """
+        self.lease.assert_not_lost()
+        step = trainer.state.global_step
+        register = self.register
+        name = register.check_name(name) if name else register.free_name(self.branch, step)
+        folder = self.runs_path / self.run_id / self.branch / f"step-{step}"
+        written = write_checkpoint(
+            folder, self.position(trainer), lambda folder: self._write(trainer, folder)
+        )
+        path = str(written.path.relative_to(self.runs_path))
+        saved = CheckpointSaved(
+            checkpoint_id=content_id(self.run_id, path),
+            branch=self.branch,
+            step=step,
+            name=name,
+            note=note,
+            path=path,
+            digest=written.digest,
+            num_bytes=written.num_bytes,
+            at=time.time(),
+        )
+        register.add(saved)
+        return saved
+
+    def _write(self, trainer: Trainer, folder: Path) -> None:
+        write_state(trainer, folder)
+        self.family.write_config(folder)
+
+    def read(self, checkpoint: CheckpointSaved) -> Manifest:
+        """A checkpoint's manifest once all its files check out. Raises CheckpointDamaged."""
+        return read_manifest(self.runs_path / checkpoint.path, checkpoint.digest)
+
+    def restore(
+        self,
+        trainer: Trainer,
+        checkpoint: CheckpointSaved,
+        position: RunPosition,
+        repeats: Sequence[Repeat],
+    ) -> None:
+        """Go back to a checkpoint that was read: model, optimizer, schedule, RNG, and stream.
+
+        What is frozen there is frozen from then on, and nothing else.
+
+        Raises OperationalError, with nothing changed, where the adoptions can't be read, and
+        RestoreFailed when it breaks half way.
+        """
+        self.supply.restore(position, repeats)
+        try:
+            restore_state(trainer, self.runs_path / checkpoint.path)
+            trainer.args.max_grad_norm = position.max_grad_norm
+            frozen_of(trainer).set(parameters_named(model_of(trainer), position.frozen))
+        except Exception as error:
+            raise RestoreFailed(f"checkpoint {checkpoint.name!r}: {error}") from error
+
+    def open_branch(self, name: str, step: int) -> None:
+        """Go on under another name, from a step on."""
+        self.branch = name
+        self.tips[name] = step
+        self.undoables = Undoables()
+
+    def free_branch(self, wanted: str | None) -> str:
+        """The wanted name, or a made-up one. Raises CommandRefused when it is taken."""
+        if wanted is None:
+            return next(name for n in count(1) if (name := f"rollback-{n}") not in self.tips)
+        if wanted in self.tips:
+            raise CommandRefused("branch", f"the run has a branch {wanted!r}; choose another name")
+        return wanted
+
+
+def frozen_names(trainer: Trainer) -> list[str]:
+    """What stands still, in the fewest names."""
+    return names_of(model_of(trainer), frozen_of(trainer).parameters)

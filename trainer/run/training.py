@@ -1,0 +1,198 @@
+"""A run from its lease to its end: every part put together, and taken apart in order.
+
+In: a run's row and its model family. Out: the state in which it ended, `finished` or `stopped`; an
+error makes it `failed` and is raised. A run that is started again goes on where it was.
+"""
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import structlog
+import transformers
+from sqlalchemy import Engine
+from transformers import TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from ingest.database import read
+from ingest.settings import Settings
+from trainer.checkpoints.folder import remove_unfinished
+from trainer.commands.inbox import Inbox
+from trainer.commands.kinds import MixChange
+from trainer.commands.references import MixVersion, find_mix
+from trainer.family import ModelFamily
+from trainer.health.policy import Policy
+from trainer.health.watch import HealthWatch
+from trainer.journal.entries import RunEnded, RunStarted
+from trainer.journal.journal import Journal
+from trainer.journal.lease import Lease, LeaseLost
+from trainer.loop.interactive import InteractiveTrainer, make_interactive
+from trainer.mix.adopt import Adopter
+from trainer.mix.sampler import MixSampler
+from trainer.mix.stream import Stream
+from trainer.run.boundary import Boundary
+from trainer.run.live import LiveRun
+from trainer.run.rows import options_of
+from trainer.run.supply import Supply
+from trainer.run.take_over import TakenOver, take_over
+from trainer.tables import Run
+
+log = structlog.get_logger()
+
+SAMPLES_WAIT_S = 120.0
+LOOK_FOR_SAMPLES_EVERY_S = 0.2
+
+
+class NoSamples(RuntimeError):
+    """A slice of a new run's mix has stayed empty for SAMPLES_WAIT_S."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where runs are trained; `stop_asked` ends one at its next step boundary.
+
+    `policy` answers the signals of their health.
+    """
+
+    engine: Engine
+    settings: Settings
+    stop_asked: threading.Event
+    policy: Policy | None = None
+
+
+def train(place: Workplace, run: Run, family: ModelFamily) -> str:
+    """Train a run to its end; the state in which it ended.
+
+    Raises RunHeld, NoSamples, NothingToResume, LeaseLost, or what the training raises.
+    """
+    with (
+        Lease(place.engine, run.run_id, lease_s=place.settings.lease_s) as lease,
+        Journal(place.engine, lease, HealthWatch(place.policy)) as journal,
+    ):
+        journal.write(RunStarted(time.time()))
+        try:
+            state = _train(place, run, family, journal, lease)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            journal.write(RunEnded(time.time(), "failed", f"{type(error).__name__}: {error}"))
+            raise
+        journal.write(RunEnded(time.time(), state))
+    log.info("run_ended", run_id=run.run_id, state=state)
+    return state
+
+
+def _train(place: Workplace, run: Run, family: ModelFamily, journal: Journal, lease: Lease) -> str:
+    remove_unfinished(place.settings.runs_path / run.run_id)
+    with read(place.engine) as session:
+        found = take_over(session, run, place.settings.runs_path)
+        mix = find_mix(session, MixChange(name=run.mix_name, version=run.mix_version))
+    adopter = Adopter(place.engine, run.run_id, run.representation, run.environment)
+    if found.rerun.origin is None and not wait_for_samples(adopter, mix, place.stop_asked):
+        return "stopped"
+    with closing(_supply(place, run, family, adopter, mix)) as supply:
+        live = LiveRun(
+            run_id=run.run_id,
+            branch=run.branch,
+            tips=found.tips,
+            register=found.register,
+            supply=supply,
+            journal=journal,
+            lease=lease,
+            family=family,
+            runs_path=place.settings.runs_path,
+            undoables=found.undoables,
+        )
+        return _steps(place, run, live, found)
+
+
+def _steps(place: Workplace, run: Run, live: LiveRun, found: TakenOver) -> str:
+    boundary = Boundary(
+        live,
+        found.rerun,
+        lambda: Inbox(place.engine, run.run_id, after=0),
+        stop_asked=place.stop_asked,
+        save_every=live.family.save_every,
+    )
+    with closing(boundary):
+        trainer = _trainer(place, run, live.family, boundary)
+        with _unswept():
+            trainer.train()
+    return "finished" if trainer.state.global_step >= run.max_steps else "stopped"
+
+
+@contextmanager
+def _unswept() -> Iterator[None]:
+    """What is there by now is no garbage; to look all of it through stops a step for 0.5 s."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _supply(
+    place: Workplace, run: Run, family: ModelFamily, adopter: Adopter, mix: MixVersion
+) -> Supply:
+    sampler = MixSampler(mix.shares, options_of(run).seed or 0, mix.policies)
+    reader = family.open_reader(place.engine, place.settings.shards_path)
+    stream = Stream(sampler, reader, family.batch_size)
+    return Supply(place.engine, adopter, stream, mix, adopt_every_s=place.settings.adopt_every_s)
+
+
+def _trainer(
+    place: Workplace, run: Run, family: ModelFamily, boundary: Boundary
+) -> InteractiveTrainer:
+    options = options_of(run)
+    arguments = TrainingArguments(
+        output_dir=str(place.settings.runs_path / run.run_id),
+        max_steps=run.max_steps,
+        learning_rate=options.lr or family.learning_rate,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=family.batch_size,
+        seed=options.seed or 0,
+        logging_strategy="no",
+        save_strategy="no",
+        eval_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        **family.optimizer_arguments(),
+    )
+    trainer_class = make_interactive(transformers.Trainer)
+    trainer = trainer_class(family.load_model(), arguments, interaction=boundary)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def wait_for_samples(
+    adopter: Adopter,
+    mix: MixVersion,
+    stop_asked: threading.Event,
+    timeout_s: float = SAMPLES_WAIT_S,
+) -> bool:
+    """Wait until each slice of the mix has a sample; False when asked to stop meanwhile.
+
+    Raises NoSamples naming the empty slices after `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    wanted = [name for name, share in mix.shares.items() if share > 0]
+    said: list[str] = []
+    while not stop_asked.is_set():
+        plan = adopter.latest(wanted)
+        empty = [name for name in wanted if plan is None or name not in plan.changes]
+        if not empty:
+            return True
+        if empty != said:
+            log.info("waiting_for_samples", slices=empty, at_most_s=timeout_s)
+            said = empty
+        if time.monotonic() > deadline:
+            raise NoSamples(
+                f"mix {mix.name!r}: no samples in {', '.join(empty)} after {timeout_s:g} s; "
+                "look at the slice's filter, and whether replay and encode workers run"
+            )
+        stop_asked.wait(LOOK_FOR_SAMPLES_EVERY_S)
+    return False
