@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.trainer.test_policy_rescue import RESCUE
 
+from tests.trainer.health.test_rescue import RESCUE
 from trainer.commands.kinds import LrChange, Rollback, SetLr
 from trainer.health.detectors import DETECTORS
 from trainer.health.policy import PolicyRefused, SignalName, read_policy
