@@ -124,7 +124,7 @@ def _spoilt_twice(
         change = _change(good, arguments)
         others = [(also, _change(good, more)) for also, more in spoilt[first + 1 :]]
         apart = [(also, more) for also, more in others if not set(more) & set(change)]
-        for also, more in apart[::9]:
+        for also, more in apart[::7]:
             yield f"{wrong}, and {also}", {**good, **change, **more}
 
 
