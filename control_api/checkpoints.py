@@ -33,6 +33,7 @@ class Checkpoint(BaseModel):
     path: str = Field(description="relative to the runs folder")
     digest: str = Field(description="blake3 of the manifest")
     num_bytes: int
+    is_kept: bool = Field(description="else it goes when newer ones of its branch have come")
     created_at: float
 
 
@@ -85,7 +86,9 @@ def list_checkpoints(
     """A run's checkpoints, newest first."""
     with read(engine) as session:
         run_id = find_run(session, run).run_id
-        query = select(tables.Checkpoint).where(tables.Checkpoint.run_id == run_id)
+        query = select(tables.Checkpoint).where(
+            tables.Checkpoint.run_id == run_id, tables.Checkpoint.removed_at.is_(None)
+        )
         return _CHECKPOINTS.page(session, query, asked, Checkpoint.model_validate)
 
 
@@ -111,7 +114,7 @@ def ask_evaluation(
     evaluation_id = content_id(checkpoint_id, asked.suite)
     with write(engine) as session:
         checkpoint = session.get(tables.Checkpoint, checkpoint_id)
-        if checkpoint is None:
+        if checkpoint is None or checkpoint.removed_at is not None:
             raise none_found("checkpoint", checkpoint_id)
         row = session.get(tables.Evaluation, evaluation_id)
         if row is None or row.state == "failed":

@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     policy: Annotated[
         Path | None, Field(description="TOML file of rules that answer a run's signals")
     ] = None
+    keep_checkpoints: Annotated[
+        int, Field(description="automatic checkpoints that stay, newest of each branch", ge=1)
+    ] = 5
     lease_s: Annotated[float, Field(description="a worker's claim on work, seconds", gt=0)] = 30.0
     adopt_every_s: Annotated[
         float, Field(description="how often a run looks for fresh samples, seconds", gt=0)

@@ -154,7 +154,10 @@ class HealthSignal(Base):
 
 
 class Checkpoint(Base):
-    """A verified, restorable state of a run; listed only once its manifest checks out."""
+    """A verified, restorable state of a run; listed only once its manifest checks out.
+
+    Its files are gone once `removed_at` is set.
+    """
 
     __tablename__ = "checkpoints"
     checkpoint_id: Mapped[str] = mapped_column(primary_key=True)
@@ -166,7 +169,9 @@ class Checkpoint(Base):
     path: Mapped[str]  # relative to the runs folder
     digest: Mapped[str]  # blake3 of the manifest
     num_bytes: Mapped[int]
+    is_kept: Mapped[bool]  # else it goes when newer ones of its branch have come
     created_at: Mapped[float]
+    removed_at: Mapped[float | None]
     __table_args__ = (UniqueConstraint("run_id", "name"),)
 
 

@@ -210,7 +210,9 @@ def upgrade() -> None:
         sa.Column("path", sa.String(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("num_bytes", sa.Integer(), nullable=False),
+        sa.Column("is_kept", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("removed_at", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
             ["run_id"], ["runs.run_id"], name=op.f("fk_checkpoints_run_id_runs")
         ),

@@ -37,6 +37,7 @@ def worker(settings: Settings, engine: Engine) -> EvaluationWorker:
                 path="run/main/step-3",
                 digest="",
                 num_bytes=0,
+                is_kept=False,
                 created_at=time.time(),
             )
         )

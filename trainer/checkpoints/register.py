@@ -26,6 +26,10 @@ class Register:
         """List one more."""
         self._saved.append(checkpoint)
 
+    def remove(self, checkpoint_ids: Collection[str]) -> None:
+        """These are not listed any more."""
+        self._saved = [c for c in self._saved if c.checkpoint_id not in checkpoint_ids]
+
     def find(self, wanted: str) -> CheckpointSaved:
         """A checkpoint by its id or name. Raises CommandRefused when there is none."""
         for checkpoint in self._saved:
@@ -70,7 +74,9 @@ class Register:
 def load_register(session: Session, run_id: str) -> Register:
     """The register of a run that is taken over."""
     rows = session.scalars(
-        select(Checkpoint).where(Checkpoint.run_id == run_id).order_by(Checkpoint.created_at)
+        select(Checkpoint)
+        .where(Checkpoint.run_id == run_id, Checkpoint.removed_at.is_(None))
+        .order_by(Checkpoint.created_at)
     )
     return Register(
         CheckpointSaved(
@@ -82,6 +88,7 @@ def load_register(session: Session, run_id: str) -> Register:
             path=row.path,
             digest=row.digest,
             num_bytes=row.num_bytes,
+            is_kept=row.is_kept,
             at=row.created_at,
         )
         for row in rows

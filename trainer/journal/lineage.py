@@ -25,6 +25,7 @@ class CheckpointSaved:
     path: str
     digest: str
     num_bytes: int
+    is_kept: bool
     at: float
 
     def write(self, session: Session, run_id: str) -> None:
@@ -40,7 +41,9 @@ class CheckpointSaved:
                 path=self.path,
                 digest=self.digest,
                 num_bytes=self.num_bytes,
+                is_kept=self.is_kept,
                 created_at=self.at,
+                removed_at=None,
             )
         )
 

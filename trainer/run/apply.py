@@ -96,7 +96,7 @@ def _undo(command: Undo, run: LiveRun, trainer: Trainer) -> Effect:
 
 
 def _save(command: Save, run: LiveRun, trainer: Trainer) -> OnceSaved:
-    saving = run.save(trainer, name=command.name, note=command.note)
+    saving = run.save(trainer, name=command.name, note=command.note, keep=command.keep)
     return OnceSaved(
         saving,
         lambda saved: Effect({}, {"checkpoint_id": saved.checkpoint_id, "name": saved.name}),
@@ -133,8 +133,7 @@ def _judge(command: Evaluate, command_id: str, checkpoint: CheckpointSaved) -> E
 
 
 def _roll_back(command: Rollback, mix: MixVersion | None, run: LiveRun, trainer: Trainer) -> Effect:
-    if run.saver.find(command.checkpoint):
-        run.saver.wait()
+    run.saver.wait()  # it may be the one to go back to, and what is written may let old ones go
     target = run.register.find(command.checkpoint)
     branch = run.free_branch(command.branch)
     position = run.read(target).position

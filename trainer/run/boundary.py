@@ -61,7 +61,7 @@ class Boundary:
         """Restore what the run goes on from, or save what it starts from."""
         self._rerun.start(self._run, trainer)
         if self._rerun.origin is None:
-            self._run.save(trainer, note="the start")
+            self._run.save(trainer, note="the start", keep=True)
             self._run.saver.wait()
             if self._run.register.of_step(self._run.branch, 0) is None:
                 raise CheckpointFailed("the first checkpoint could not be written, see the log")

@@ -89,7 +89,9 @@ class LiveRun:
             mix_version=self.supply.mix.version,
         )
 
-    def save(self, trainer: Trainer, *, name: str | None = None, note: str = "") -> Saving:
+    def save(
+        self, trainer: Trainer, *, name: str | None = None, note: str = "", keep: bool = False
+    ) -> Saving:
         """Copy this very moment's state, to be written and verified beside the next steps.
 
         Raises CommandRefused for a name that is taken, CheckpointFailed, or LeaseLost.
@@ -114,6 +116,7 @@ class LiveRun:
             path=path,
             digest="",
             num_bytes=0,
+            is_kept=keep,
             at=time.time(),
         )
         return self.saver.begin(unfinished, listed)

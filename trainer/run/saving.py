@@ -58,11 +58,12 @@ class Saving:
 class Saver:
     """One thread that writes, in order; close it to wait for what is under way.
 
-    `write` is the journal's.
+    `write` is the journal's; `tidy` lets old checkpoints of a branch go, after a new one.
     """
 
-    def __init__(self, register: Register, write: Write) -> None:
+    def __init__(self, register: Register, write: Write, tidy: Callable[[str], None]) -> None:
         self._register = register
+        self._tidy = tidy
         self._write_entry = write
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="saver")
         self._under_way: list[tuple[Saving, Future[None]]] = []
@@ -116,3 +117,5 @@ class Saver:
             self._register.add(outcome)
         if entries := saving.end(outcome):
             self._write_entry(Together(entries))
+        if isinstance(outcome, CheckpointSaved):
+            self._tidy(outcome.branch)

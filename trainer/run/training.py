@@ -20,6 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 from ingest.database import read
 from ingest.settings import Settings
 from trainer.checkpoints.folder import remove_unlisted
+from trainer.checkpoints.retention import Retention
 from trainer.commands.inbox import Inbox
 from trainer.commands.kinds import MixChange
 from trainer.commands.references import MixVersion, find_mix
@@ -95,9 +96,12 @@ def _train(place: Workplace, run: Run, family: ModelFamily, journal: Journal, le
     adopter = Adopter(place.engine, run.run_id, run.representation, run.environment)
     if found.rerun.origin is None and not wait_for_samples(adopter, mix, place.stop_asked):
         return "stopped"
+    retention = Retention(
+        place.engine, lease, found.register, runs_path, keep=place.settings.keep_checkpoints
+    )
     with (
         closing(_supply(place, run, family, adopter, mix)) as supply,
-        closing(Saver(found.register, journal.write)) as saver,
+        closing(Saver(found.register, journal.write, retention.tidy)) as saver,
     ):
         live = LiveRun(
             run_id=run.run_id,

@@ -56,16 +56,17 @@ class Desk:
     folder: Path
     disk: Disk = field(default_factory=Disk)
     entries: list[Entry] = field(default_factory=list)
+    tidied: list[str] = field(default_factory=list)
     register: Register = field(default_factory=lambda: Register([]))
 
     def __post_init__(self) -> None:
-        self.saver = Saver(self.register, self.entries.append)
+        self.saver = Saver(self.register, self.entries.append, self.tidied.append)
 
     def save(self, name: str) -> Saving:
         unfinished = begin_checkpoint(self.folder / "step-5", POSITION, self.disk.copy_state)
         path = unfinished.path.name
         return self.saver.begin(
-            unfinished, CheckpointSaved(f"id-{name}", "main", 5, name, "", path, "", 0, 0.0)
+            unfinished, CheckpointSaved(f"id-{name}", "main", 5, name, "", path, "", 0, False, 0.0)
         )
 
 
@@ -90,6 +91,7 @@ def test_a_checkpoint_is_listed_once_it_is_written_and_not_before(desk: Desk) ->
     desk.saver.wait()
     assert desk.saver.find("good") is None
     assert desk.register.find("good").num_bytes > 0
+    assert desk.tidied == ["main"]
 
 
 def test_what_waits_for_a_checkpoint_is_settled_with_it_in_one_entry(desk: Desk) -> None:
@@ -120,6 +122,7 @@ def test_a_full_disk_lists_nothing_and_says_so_to_what_waits(desk: Desk) -> None
     assert desk.entries == [Together((SETTLED,))]
     assert not desk.register.paths
     assert not list(desk.folder.iterdir())
+    assert not desk.tidied
 
 
 def test_a_third_copy_waits_for_the_disk(desk: Desk) -> None:
