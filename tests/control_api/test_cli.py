@@ -223,7 +223,12 @@ def test_a_command_waits_for_its_outcome_and_says_the_step(shell: Shell) -> None
         (["pause", "online"], "pause", {}),
         (["resume", "online"], "resume", {}),
         (["stop", "online"], "stop", {}),
-        (["save", "online", "--name", "x", "--note", "y"], "save", {"name": "x", "note": "y"}),
+        (
+            ["save", "online", "--name", "x", "--note", "y"],
+            "save",
+            {"name": "x", "note": "y", "keep": True},
+        ),
+        (["save", "online", "--no-keep"], "save", {"note": "", "keep": False}),
         (["evaluate", "online", "fresh"], "evaluate", {"suite": "fresh"}),
         (
             ["lr", "online", "0.1", "--schedule", "cosine", "--steps", "9", "--group", "decay"],

@@ -2,7 +2,7 @@
 
 In: a branch that has a new checkpoint. Out: what is surplus is off the lists, and then off the
 disk. Guaranteed: what somebody asked to keep, what a branch began from, and what is still to be
-judged or gone back to stays; a process that dies in between leaves a folder that the next one removes.
+judged or gone back to stays; what a process that dies leaves on the disk, the next one removes.
 """
 
 import json
