@@ -31,7 +31,7 @@ from trainer.commands.kinds import (
 from trainer.commands.references import CommandRefused, MixVersion
 from trainer.journal.command_entries import EvaluationAsked
 from trainer.journal.lineage import BranchOpened, CheckpointSaved
-from trainer.loop.interactive import live_schedule
+from trainer.loop.interactive import evaluates_itself, live_schedule
 from trainer.run.aspects import aspects_like, lr_of, mix_of_run, paused, restore_aspects
 from trainer.run.effect import Effect, OnceSaved
 from trainer.run.live import LiveRun
@@ -107,6 +107,8 @@ def _evaluate(
     command: Evaluate, command_id: str, run: LiveRun, trainer: Trainer
 ) -> Effect | OnceSaved:
     step = trainer.state.global_step
+    if evaluates_itself(trainer):
+        return _evaluate_here(trainer)
     checkpoint = run.register.of_step(run.branch, step)
     if checkpoint is not None:
         return _judge(command, command_id, checkpoint)
@@ -114,6 +116,13 @@ def _evaluate(
     if saving is None:
         saving = run.save(trainer, note=f"to be judged on {command.suite}")
     return OnceSaved(saving, lambda saved: _judge(command, command_id, saved))
+
+
+def _evaluate_here(trainer: Trainer) -> Effect:
+    if trainer.eval_dataset is None:
+        raise CommandRefused("suite", "the Trainer was given no eval_dataset")
+    step, metrics = trainer.state.global_step, trainer.evaluate()
+    return Effect({}, {"step": step, "metrics": metrics})
 
 
 def _judge(command: Evaluate, command_id: str, checkpoint: CheckpointSaved) -> Effect:

@@ -24,7 +24,7 @@ from trainer.checkpoints.hf_state import copy_state, restore_state
 from trainer.checkpoints.register import Register
 from trainer.commands.references import CommandRefused
 from trainer.commands.undoing import Undoables
-from trainer.family import ModelFamily
+from trainer.family import Family
 from trainer.journal.entries import RunMoved
 from trainer.journal.journal import Journal
 from trainer.journal.lease import Lease
@@ -50,7 +50,7 @@ class LiveRun:
     supply: Supply
     journal: Journal
     lease: Lease
-    family: ModelFamily
+    family: Family
     runs_path: Path
     undoables: Undoables
     saver: Saver
