@@ -28,6 +28,7 @@ class Checkpoint(BaseModel):
     run_id: str
     branch: str
     step: int
+    lr: float = Field(description="in force there, of the first parameter group")
     name: str
     note: str
     path: str = Field(description="relative to the runs folder")

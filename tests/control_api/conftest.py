@@ -1,6 +1,7 @@
 """The real app over a fresh installation, and a client for each role."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -9,10 +10,11 @@ from sqlalchemy import Engine
 
 from control_api.app import create_app
 from ingest.database import write
-from ingest.keys import Role, create_key
+from ingest.keys import Limits, Role, create_key
 from ingest.settings import Settings
 
 AsRole = Callable[[Role], TestClient]
+Limited = Callable[..., TestClient]
 
 
 @pytest.fixture
@@ -45,6 +47,19 @@ def as_role(anonymous: TestClient, make_key: Callable[[Role], str]) -> AsRole:
 
     def client(role: Role) -> TestClient:
         headers = {"Authorization": f"Bearer {make_key(role)}"}
+        return TestClient(anonymous.app, headers=headers, raise_server_exceptions=False)
+
+    return client
+
+
+@pytest.fixture
+def limited(anonymous: TestClient, engine: Engine) -> Limited:
+    """Gives a client with an operator's key of its own that has limits."""
+
+    def client(**limits: Any) -> TestClient:
+        with write(engine) as session:
+            key = create_key(session, "operator", "agent", Limits(**limits))
+        headers = {"Authorization": f"Bearer {key}"}
         return TestClient(anonymous.app, headers=headers, raise_server_exceptions=False)
 
     return client
