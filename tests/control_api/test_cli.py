@@ -21,8 +21,6 @@ from trainer.commands.inbox import Inbox
 from trainer.commands.kinds import SetLr
 from trainer.commands.queue import Settlement
 
-pytest_plugins = ("tests.control_api.shell",)
-
 LOGS = Path(__file__).parents[1] / "samples"
 
 

@@ -8,8 +8,6 @@ from ingest.keys import Limits, authenticate, create_key
 from tests.control_api.rows import make_run
 from tests.control_api.shell import Shell, said
 
-pytest_plugins = ("tests.control_api.shell",)
-
 
 @pytest.fixture
 def agent(engine: Engine) -> str:
