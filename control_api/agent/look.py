@@ -100,15 +100,20 @@ class SteeredRun:
             return command
         return self._patiently(lambda: self._remote.settled(command["command_id"], timeout_s))
 
-    def wait(self, steps: int, stop: threading.Event, timeout_s: float = WAIT_S) -> None:
-        """Return after so many steps, or once the run has ended, has left its branch, or hangs."""
-        deadline = time.monotonic() + timeout_s
+    def wait(self, steps: int, stop: threading.Event) -> None:
+        """Return after so many steps, or once the run ends, leaves its branch, or stands still.
+
+        It stands still when WAIT_S bring no step.
+        """
         began = self._get("")
+        newest, deadline = began["step"], time.monotonic() + WAIT_S
         while time.monotonic() < deadline and not stop.wait(POLL_S):
             run = self._get("")
             has_moved = run["branch"] != began["branch"] or run["step"] >= began["step"] + steps
             if has_moved or run["state"] in ENDED:
                 return
+            if run["step"] != newest:
+                newest, deadline = run["step"], time.monotonic() + WAIT_S
 
     def _get(self, path: str, **query: object) -> Answer:
         return self._patiently(lambda: self._remote.get(self._path + path, **query))

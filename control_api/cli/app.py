@@ -2,7 +2,7 @@
 
 import typer
 
-from control_api.cli import commands, curation, health, machine, run, shipping, simulating
+from control_api.cli import agent, commands, curation, health, machine, run, shipping, simulating
 from control_api.cli.asking import asking
 from control_api.cli.output import Commands
 
@@ -55,6 +55,7 @@ app.command("save", rich_help_panel=RUN)(asking(run.save))
 app.command("rollback", rich_help_panel=RUN)(asking(run.rollback))
 app.command("evaluate", rich_help_panel=RUN)(asking(run.evaluate))
 app.command("undo", rich_help_panel=RUN)(asking(run.undo))
+app.command("agent", rich_help_panel=RUN)(agent.agent)
 app.command("cancel", rich_help_panel=RUN)(run.cancel)
 app.command("approve", rich_help_panel=RUN)(asking(commands.approve))
 app.command("refuse", rich_help_panel=RUN)(commands.refuse)
