@@ -61,9 +61,7 @@ class Settings(BaseSettings):
     ] = None
     agent_url: Annotated[
         str | None,
-        Field(
-            description="OpenAI-compatible endpoint of `stovetop agent`, up to /chat/completions"
-        ),
+        Field(description="OpenAI-compatible endpoint of an agent, up to /chat/completions"),
     ] = None
     agent_model: Annotated[str, Field(description="model there; rules: the rule-based twin")] = (
         "rules"

@@ -100,7 +100,7 @@ class Dialogue:
         except RemoteError as error:
             if error.status is None or error.status >= 500:
                 raise
-            result, problem = f"refused: {error.detail}", error.detail
+            result, problem = f"refused: {marked(error.detail)}", error.detail
         else:
             spent.mistakes = 0
             done = action if isinstance(action, Done) else None
@@ -122,9 +122,7 @@ class Dialogue:
                 self.tell(f"{kind} {dict(args)}: {reason}")
                 command = self.run.settled(self.run.ask(kind, args, reason), SETTLE_S)
                 outcome = _outcome(command)
-                self.tell(
-                    f"{kind} is {command['state']}: {command['error'] or command['effective_step']}"
-                )
+                self.tell(f"{kind} is {outcome['state']}: {outcome['error'] or outcome['after']}")
                 return marked(outcome)
 
 

@@ -35,6 +35,7 @@ OUTAGE_S = 60.0
 TRY_AGAIN_S = 0.5
 POLL_S = 0.05
 WAIT_S = 30.0
+LONGEST_REASON = 500  # that the API takes
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -91,7 +92,9 @@ class SteeredRun:
         """Ask something of the run; the command. Raises RemoteError with the API's own words."""
         key = uuid4().hex
         return self._patiently(
-            lambda: self._remote.command(self._run_id, kind, dict(args), reason, key)
+            lambda: self._remote.command(
+                self._run_id, kind, dict(args), reason[:LONGEST_REASON], key
+            )
         )
 
     def settled(self, command: Answer, timeout_s: float) -> Answer:

@@ -65,3 +65,15 @@ def test_what_was_asked_is_listed_for_people_and_for_programs(shell: Shell, agen
     shown = shell("commands", "online").stdout
     assert 'set_lr {"value": 0.1}' in shown
     assert "it plods" in shown
+
+
+def test_an_agent_says_how_it_ended(shell: Shell, engine: Engine, agent: str) -> None:
+    with write(engine) as session:
+        make_run(session, "over", state="finished", step=100)
+    said_so = said(shell("agent", "over", "--key", agent, "--json"))
+    assert said_so["summary"] == "the run is finished at step 100, its lr 0.0005"
+
+
+def test_a_model_without_an_endpoint_is_refused_with_the_fix(shell: Shell, agent: str) -> None:
+    refused = shell("agent", "online", "--key", agent, "--model", "some-model")
+    assert (refused.exit_code, "STOVETOP_AGENT_URL" in refused.stderr) == (1, True)
