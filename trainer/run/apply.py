@@ -30,11 +30,10 @@ from trainer.commands.kinds import (
 )
 from trainer.commands.references import CommandRefused, MixVersion
 from trainer.journal.command_entries import EvaluationAsked
-from trainer.journal.entries import Entry
-from trainer.journal.lineage import BranchOpened
+from trainer.journal.lineage import BranchOpened, CheckpointSaved
 from trainer.loop.interactive import live_schedule
 from trainer.run.aspects import aspects_like, lr_of, mix_of_run, paused, restore_aspects
-from trainer.run.effect import Effect
+from trainer.run.effect import Effect, OnceSaved
 from trainer.run.limit import check_limit, shown_rates
 from trainer.run.live import LiveRun
 from trainer.run.supply import Repeat
@@ -43,8 +42,9 @@ from trainer.run.tuning import check_lr, tune
 FLUSH_S = 2.0
 
 
-def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect:
+def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect | OnceSaved:
     """Carry out one command at a step boundary."""
+    effect: Effect | OnceSaved
     match received.command:
         case SetLr() | SetOptimizer() | Freeze() | Unfreeze() | ResetParameters() as command:
             if isinstance(command, SetLr):
@@ -100,17 +100,28 @@ def _undo(command: Undo, received: Received, run: LiveRun, trainer: Trainer) -> 
     return Effect(now, aspects_like(run, trainer, done.before))
 
 
-def _save(command: Save, run: LiveRun, trainer: Trainer) -> Effect:
-    saved = run.save(trainer, name=command.name, note=command.note)
-    return Effect({}, {"checkpoint_id": saved.checkpoint_id, "name": saved.name}, (saved,))
+def _save(command: Save, run: LiveRun, trainer: Trainer) -> OnceSaved:
+    saving = run.save(trainer, name=command.name, note=command.note)
+    return OnceSaved(
+        saving,
+        lambda saved: Effect({}, {"checkpoint_id": saved.checkpoint_id, "name": saved.name}),
+    )
 
 
-def _evaluate(command: Evaluate, command_id: str, run: LiveRun, trainer: Trainer) -> Effect:
-    entries: list[Entry] = []
-    checkpoint = run.register.of_step(run.branch, trainer.state.global_step)
-    if checkpoint is None:
-        checkpoint = run.save(trainer, note=f"to be judged on {command.suite}")
-        entries.append(checkpoint)
+def _evaluate(
+    command: Evaluate, command_id: str, run: LiveRun, trainer: Trainer
+) -> Effect | OnceSaved:
+    step = trainer.state.global_step
+    checkpoint = run.register.of_step(run.branch, step)
+    if checkpoint is not None:
+        return _judge(command, command_id, checkpoint)
+    saving = run.saver.of_step(run.branch, step)
+    if saving is None:
+        saving = run.save(trainer, note=f"to be judged on {command.suite}")
+    return OnceSaved(saving, lambda saved: _judge(command, command_id, saved))
+
+
+def _judge(command: Evaluate, command_id: str, checkpoint: CheckpointSaved) -> Effect:
     asked = EvaluationAsked(
         evaluation_id=content_id(command_id, command.suite),
         checkpoint_id=checkpoint.checkpoint_id,
@@ -123,10 +134,12 @@ def _evaluate(command: Evaluate, command_id: str, run: LiveRun, trainer: Trainer
         "checkpoint_id": checkpoint.checkpoint_id,
         "step": checkpoint.step,
     }
-    return Effect({}, after, (*entries, asked))
+    return Effect({}, after, (asked,))
 
 
 def _roll_back(command: Rollback, received: Received, run: LiveRun, trainer: Trainer) -> Effect:
+    if run.saver.find(command.checkpoint):
+        run.saver.wait()
     target = run.register.find(command.checkpoint)
     branch = run.free_branch(command.branch)
     position = run.read(target).position
@@ -136,7 +149,6 @@ def _roll_back(command: Rollback, received: Received, run: LiveRun, trainer: Tra
     if not run.journal.flush(FLUSH_S):
         raise TimeoutError("the database is away; a rollback reads the adoptions from it")
     tip = run.save(trainer, note=f"the tip before the rollback to {target.name}")
-    run.journal.write(tip)
     repeats = [Repeat(target.branch, run.tips[target.branch], is_own=False)]
     run.restore(trainer, target, position, repeats if command.hold_data else [])
     run.open_branch(branch, target.step)

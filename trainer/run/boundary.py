@@ -61,7 +61,10 @@ class Boundary:
         """Restore what the run goes on from, or save what it starts from."""
         self._rerun.start(self._run, trainer)
         if self._rerun.origin is None:
-            self._run.journal.write(self._run.save(trainer, note="the start"))
+            self._run.save(trainer, note="the start")
+            self._run.saver.wait()
+            if self._run.register.of_step(self._run.branch, 0) is None:
+                raise CheckpointFailed("the first checkpoint could not be written, see the log")
         self._cross(trainer)
 
     def after_step(self, trainer: Trainer) -> None:
@@ -133,7 +136,7 @@ class Boundary:
             received = self._inbox.take() if self._inbox is not None else []
             for command in received:
                 run.journal.write(CommandStarted(command.command_id))
-                run.journal.write(carry_out(command, run, trainer))
+                carry_out(command, run, trainer)
                 if run.is_ending:
                     return started_at
             if self._stop_asked.is_set():
@@ -147,14 +150,15 @@ class Boundary:
         self._run.is_ending = True
         self._run.journal.write(self._run.moved(trainer, "stopping"))
         self._save(trainer)
+        self._run.saver.wait()
         trainer.control.should_training_stop = True
 
     def _save(self, trainer: Trainer) -> None:
         """An automatic checkpoint, unless the step has one; a full disk is no end of the run."""
         run, step = self._run, trainer.state.global_step
-        if run.register.of_step(run.branch, step) is not None:
+        if run.register.of_step(run.branch, step) or run.saver.of_step(run.branch, step):
             return
         try:
-            run.journal.write(run.save(trainer))
+            run.save(trainer)
         except CheckpointFailed as error:
             log.warning("checkpoint_failed", run_id=run.run_id, step=step, reason=str(error))

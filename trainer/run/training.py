@@ -19,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from ingest.database import read
 from ingest.settings import Settings
-from trainer.checkpoints.folder import remove_unfinished
+from trainer.checkpoints.folder import remove_unlisted
 from trainer.commands.inbox import Inbox
 from trainer.commands.kinds import MixChange
 from trainer.commands.references import MixVersion, find_mix
@@ -36,6 +36,7 @@ from trainer.mix.stream import Stream
 from trainer.run.boundary import Boundary
 from trainer.run.live import LiveRun
 from trainer.run.rows import options_of
+from trainer.run.saving import Saver
 from trainer.run.supply import Supply
 from trainer.run.take_over import TakenOver, take_over
 from trainer.tables import Run
@@ -86,14 +87,18 @@ def train(place: Workplace, run: Run, family: ModelFamily) -> str:
 
 
 def _train(place: Workplace, run: Run, family: ModelFamily, journal: Journal, lease: Lease) -> str:
-    remove_unfinished(place.settings.runs_path / run.run_id)
+    runs_path = place.settings.runs_path
     with read(place.engine) as session:
-        found = take_over(session, run, place.settings.runs_path)
+        found = take_over(session, run, runs_path)
         mix = find_mix(session, MixChange(name=run.mix_name, version=run.mix_version))
+    remove_unlisted(runs_path / run.run_id, {runs_path / path for path in found.register.paths})
     adopter = Adopter(place.engine, run.run_id, run.representation, run.environment)
     if found.rerun.origin is None and not wait_for_samples(adopter, mix, place.stop_asked):
         return "stopped"
-    with closing(_supply(place, run, family, adopter, mix)) as supply:
+    with (
+        closing(_supply(place, run, family, adopter, mix)) as supply,
+        closing(Saver(found.register, journal.write)) as saver,
+    ):
         live = LiveRun(
             run_id=run.run_id,
             branch=run.branch,
@@ -102,8 +107,9 @@ def _train(place: Workplace, run: Run, family: ModelFamily, journal: Journal, le
             supply=supply,
             journal=journal,
             lease=lease,
+            saver=saver,
             family=family,
-            runs_path=place.settings.runs_path,
+            runs_path=runs_path,
             undoables=found.undoables,
         )
         return _steps(place, run, live, found)
