@@ -94,6 +94,7 @@ def make_checkpoint(session: Session, run: tables.Run, name: str, step: int) -> 
         run_id=run.run_id,
         branch="main",
         step=step,
+        lr=5e-4,
         name=name,
         note="",
         path=f"{run.run_id}/main/step-{step}",

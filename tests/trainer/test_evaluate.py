@@ -32,6 +32,7 @@ def worker(settings: Settings, engine: Engine) -> EvaluationWorker:
                 run_id="run",
                 branch="main",
                 step=3,
+                lr=5e-4,
                 name="main-3",
                 note="",
                 path="run/main/step-3",

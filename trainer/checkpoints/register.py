@@ -83,6 +83,7 @@ def load_register(session: Session, run_id: str) -> Register:
             checkpoint_id=row.checkpoint_id,
             branch=row.branch,
             step=row.step,
+            lr=row.lr,
             name=row.name,
             note=row.note,
             path=row.path,

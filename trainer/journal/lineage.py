@@ -20,6 +20,7 @@ class CheckpointSaved:
     checkpoint_id: str
     branch: str
     step: int
+    lr: float
     name: str
     note: str
     path: str
@@ -36,6 +37,7 @@ class CheckpointSaved:
                 run_id=run_id,
                 branch=self.branch,
                 step=self.step,
+                lr=self.lr,
                 name=self.name,
                 note=self.note,
                 path=self.path,

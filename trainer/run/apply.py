@@ -34,6 +34,7 @@ from trainer.journal.lineage import BranchOpened, CheckpointSaved
 from trainer.loop.interactive import evaluates_itself, live_schedule
 from trainer.run.aspects import aspects_like, lr_of, mix_of_run, paused, restore_aspects
 from trainer.run.effect import Effect, OnceSaved
+from trainer.run.limit import check_limit, shown_rates
 from trainer.run.live import LiveRun
 from trainer.run.supply import Repeat
 from trainer.run.tuning import check_lr, tune
@@ -46,6 +47,9 @@ def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect | OnceSa
     effect: Effect | OnceSaved
     match received.command:
         case SetLr() | SetOptimizer() | Freeze() | Unfreeze() | ResetParameters() as command:
+            if isinstance(command, SetLr):
+                rates = live_schedule(trainer).rates
+                check_limit(trainer, rates, command, received.max_lr_factor)
             effect = tune(command, run, trainer, received.number)
         case SetMix():
             effect = _set_mix(received.mix, run)
@@ -59,11 +63,11 @@ def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect | OnceSa
         case Save() as command:
             effect = _save(command, run, trainer)
         case Rollback() as command:
-            effect = _roll_back(command, received.mix, run, trainer)
+            effect = _roll_back(command, received, run, trainer)
         case Evaluate() as command:
             effect = _evaluate(command, received.command_id, run, trainer)
         case Undo() as command:
-            effect = _undo(command, run, trainer)
+            effect = _undo(command, received, run, trainer)
         case None:
             raise CommandRefused("args", received.refusal or "not understood")
         case _:
@@ -84,12 +88,13 @@ def _set_paused(run: LiveRun, *, is_paused: bool) -> Effect:
     return Effect(before, paused(run))
 
 
-def _undo(command: Undo, run: LiveRun, trainer: Trainer) -> Effect:
+def _undo(command: Undo, received: Received, run: LiveRun, trainer: Trainer) -> Effect:
     """Restore what the command found; a rollback's tip comes back on a branch of its own."""
     done = run.undoables.find(command.command)
     if done.kind == "rollback":
         tip = Rollback(checkpoint=done.before["checkpoint_id"])
-        return _roll_back(tip, None, run, trainer)
+        return _roll_back(tip, received, run, trainer)
+    check_limit(trainer, shown_rates(trainer, done.before), None, received.max_lr_factor)
     now = aspects_like(run, trainer, done.before)
     restore_aspects(run, trainer, done.before)
     return Effect(now, aspects_like(run, trainer, done.before))
@@ -141,12 +146,14 @@ def _judge(command: Evaluate, command_id: str, checkpoint: CheckpointSaved) -> E
     return Effect({}, after, (asked,))
 
 
-def _roll_back(command: Rollback, mix: MixVersion | None, run: LiveRun, trainer: Trainer) -> Effect:
+def _roll_back(command: Rollback, received: Received, run: LiveRun, trainer: Trainer) -> Effect:
     run.saver.wait()  # it may be the one to go back to, and what is written may let old ones go
     target = run.register.find(command.checkpoint)
     branch = run.free_branch(command.branch)
     position = run.read(target).position
     check_lr(command.set_lr, position.rates, trainer, "set_lr.")
+    limit = received.max_lr_factor
+    check_limit(trainer, position.rates, command.set_lr, limit, "set_lr.")
     if not run.journal.flush(FLUSH_S):
         raise TimeoutError("the database is away; a rollback reads the adoptions from it")
     tip = run.save(trainer, note=f"the tip before the rollback to {target.name}")
@@ -155,8 +162,8 @@ def _roll_back(command: Rollback, mix: MixVersion | None, run: LiveRun, trainer:
     run.open_branch(branch, target.step)
     if command.set_lr is not None:
         live_schedule(trainer).change(command.set_lr)
-    if mix is not None:
-        run.supply.set_mix(mix)
+    if received.mix is not None:
+        run.supply.set_mix(received.mix)
     opened = BranchOpened(
         name=branch,
         parent=target.branch,

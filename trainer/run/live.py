@@ -111,6 +111,7 @@ class LiveRun:
             checkpoint_id=content_id(self.run_id, path),
             branch=self.branch,
             step=step,
+            lr=live_schedule(trainer).rates[0],
             name=name,
             note=note,
             path=path,

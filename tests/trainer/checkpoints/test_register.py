@@ -12,6 +12,7 @@ def saved(name: str, *, branch: str = "main", step: int = 1) -> CheckpointSaved:
         checkpoint_id=f"id-{name}",
         branch=branch,
         step=step,
+        lr=5e-4,
         name=name,
         note="",
         path=name,

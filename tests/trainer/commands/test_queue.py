@@ -40,6 +40,7 @@ def add_checkpoint_in(session: Session, name: str) -> None:
             run_id="run",
             branch="main",
             step=1,
+            lr=5e-4,
             name=name,
             note="",
             path="p",

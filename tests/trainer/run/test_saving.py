@@ -66,7 +66,8 @@ class Desk:
         unfinished = begin_checkpoint(self.folder / "step-5", POSITION, self.disk.copy_state)
         path = unfinished.path.name
         return self.saver.begin(
-            unfinished, CheckpointSaved(f"id-{name}", "main", 5, name, "", path, "", 0, False, 0.0)
+            unfinished,
+            CheckpointSaved(f"id-{name}", "main", 5, 0.1, name, "", path, "", 0, False, 0.0),
         )
 
 
