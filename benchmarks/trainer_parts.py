@@ -54,6 +54,7 @@ class Layers(nn.Module):
         self.layers = nn.Sequential(*(nn.Linear(width, width) for _ in range(count)))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """How far it is from the identity."""
         return {"loss": (self.layers(x) - x).square().mean()}
 
 
@@ -65,6 +66,7 @@ class Steps:
     rates: list[float] = field(default_factory=list)
 
     def seen(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
+        """A hook of the optimizer."""
         self.at.append(time.time())
         self.rates.append(optimizer.param_groups[0]["lr"])
 

@@ -58,7 +58,7 @@ def test_without_a_trainer_the_answer_is_pending_and_in_time(
 def test_the_answer_tells_who_why_and_what(operator: TestClient, run_id: str) -> None:
     body = {
         "kind": "save",
-        "args": {"name": "mine", "note": "n"},
+        "args": {"name": "mine", "note": "n", "keep": True},
         "reason": "before I try something",
     }
     answer = operator.post(f"/v1/runs/{run_id}/commands", json=body).json()

@@ -1,5 +1,6 @@
 """Verified, restorable states of a whole run.
 
+copies      a state's tensors into memory that is there already, and back
 hf_state    a Trainer's state into a folder and back, in Hugging Face's own layout
 folder      files behind a manifest with their checksums, whole or not there
 register    which there are, in memory

@@ -24,7 +24,6 @@ from trainer.commands.references import MixVersion
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
-_CHUNK_BYTES = 1 << 20
 
 WriteState = Callable[[], None]  # writes what was copied
 
@@ -112,7 +111,7 @@ class Unfinished:
             (self._temporary / MANIFEST).write_bytes(data)
             _sync_folder(self._temporary)
             digest = blake3(data).hexdigest()
-            read_manifest(self._temporary, digest)
+            check_files(self._temporary, read_manifest(self._temporary, digest))
             self._temporary.rename(self.path)
             _sync(self.path.parent)
         num_bytes = len(data) + sum(seal.num_bytes for seal in manifest.files.values())
@@ -156,21 +155,25 @@ def _temporary_of(path: Path) -> Path:
 
 
 def read_manifest(path: Path, digest: str) -> Manifest:
-    """The manifest of a checkpoint whose every file checks out.
-
-    Raises CheckpointDamaged naming the first file that does not.
-    """
+    """The manifest of a checkpoint. Raises CheckpointDamaged where it is not the registered one."""
     try:
         data = (path / MANIFEST).read_bytes()
-        if blake3(data).hexdigest() != digest:
-            raise CheckpointDamaged(f"{path / MANIFEST} is not the one that was registered")
-        manifest = Manifest.model_validate_json(data)
-        for name, seal in manifest.files.items():
-            if _seal(path / name) != seal:
-                raise CheckpointDamaged(f"{path / name} does not match its checksum")
     except OSError as error:
         raise CheckpointDamaged(f"{path} can't be read: {error}") from error
-    return manifest
+    if blake3(data).hexdigest() != digest:
+        raise CheckpointDamaged(f"{path / MANIFEST} is not the one that was registered")
+    return Manifest.model_validate_json(data)
+
+
+def check_files(path: Path, manifest: Manifest, *, max_threads: int = 1) -> None:
+    """Raises CheckpointDamaged naming the first file that is not what the manifest says."""
+    for name, seal in manifest.files.items():
+        try:
+            found = _seal(path / name, max_threads)
+        except OSError as error:
+            raise CheckpointDamaged(f"{path} can't be read: {error}") from error
+        if found != seal:
+            raise CheckpointDamaged(f"{path / name} does not match its checksum")
 
 
 def remove_unlisted(run_folder: Path, listed: Collection[Path]) -> None:
@@ -188,13 +191,9 @@ def _seal_files(folder: Path) -> dict[str, FileSeal]:
     }
 
 
-def _seal(path: Path) -> FileSeal:
-    hasher, num_bytes = blake3(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            hasher.update(chunk)
-            num_bytes += len(chunk)
-    return FileSeal(num_bytes=num_bytes, blake3=hasher.hexdigest())
+def _seal(path: Path, max_threads: int = 1) -> FileSeal:
+    hasher = blake3(max_threads=max_threads).update_mmap(path)
+    return FileSeal(num_bytes=path.stat().st_size, blake3=hasher.hexdigest())
 
 
 def _sync_folder(folder: Path) -> None:

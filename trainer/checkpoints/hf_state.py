@@ -6,7 +6,6 @@ trainer_state.json; and back again, inside the running loop, bit for bit: a step
 The trainer's own private savers are called, so that a subclass that saves more keeps doing so.
 """
 
-from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import torch
 from transformers import Trainer, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
+from trainer.checkpoints.copies import Memory, put_back
 from trainer.checkpoints.folder import WriteState
 
 # What belongs to the process that runs, not to the state that it goes back to.
@@ -30,22 +30,23 @@ _OF_THE_PROCESS = {
 }
 
 
-def copy_state(trainer: Trainer, folder: Path) -> WriteState:
+def copy_state(trainer: Trainer, folder: Path, memory: Memory) -> WriteState:
     """Copy everything that the next step depends on, apart from the stream.
 
-    What is large is copied in memory and written by what is returned; the rest is written at once.
+    What is large is copied into `memory` and written by what is returned; the rest is written at
+    once.
     """
     assert trainer.model is not None
     assert trainer.optimizer is not None
     assert trainer.lr_scheduler is not None
-    model = deepcopy(trainer.model.state_dict())
-    optimizer = deepcopy(trainer.optimizer.state_dict())
+    state = memory.copy([trainer.model.state_dict(), trainer.optimizer.state_dict()])
     torch.save(trainer.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
     trainer._save_scaler(str(folder))
     trainer._save_rng_state(str(folder))
     trainer.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
     def write() -> None:
+        model, optimizer = state
         trainer._save(str(folder), state_dict=model)
         torch.save(optimizer, folder / OPTIMIZER_NAME)
 
@@ -55,10 +56,19 @@ def copy_state(trainer: Trainer, folder: Path) -> WriteState:
 def restore_state(trainer: Trainer, folder: Path) -> None:
     """Go back to what `write_state` wrote, between two steps of the running loop."""
     trainer._load_from_checkpoint(str(folder))
-    trainer._load_optimizer_and_scheduler(str(folder))
+    _restore_optimizer(trainer, folder)
     trainer._load_scaler(str(folder))
     trainer._load_rng_state(str(folder))
     _restore_progress(trainer, TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)))
+
+
+def _restore_optimizer(trainer: Trainer, folder: Path) -> None:
+    assert trainer.optimizer is not None
+    assert trainer.lr_scheduler is not None
+    optimizer = trainer.optimizer
+    saved = torch.load(folder / OPTIMIZER_NAME, map_location="cpu", mmap=True, weights_only=True)
+    optimizer.load_state_dict(put_back(saved, optimizer.state_dict()))
+    trainer.lr_scheduler.load_state_dict(torch.load(folder / SCHEDULER_NAME, weights_only=True))
 
 
 def _restore_progress(trainer: Trainer, saved: TrainerState) -> None:

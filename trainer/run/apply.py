@@ -7,6 +7,7 @@ with nothing changed; only RestoreFailed leaves a run that can't go on.
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import assert_never
 
 from transformers import Trainer
@@ -150,13 +151,17 @@ def _roll_back(command: Rollback, received: Received, run: LiveRun, trainer: Tra
     run.saver.wait()  # it may be the one to go back to, and what is written may let old ones go
     target = run.register.find(command.checkpoint)
     branch = run.free_branch(command.branch)
-    position = run.read(target).position
+    manifest = run.read(target)
+    position = manifest.position
     check_lr(command.set_lr, position.rates, trainer, "set_lr.")
     limit = received.max_lr_factor
     check_limit(trainer, position.rates, command.set_lr, limit, "set_lr.")
     if not run.journal.flush(FLUSH_S):
         raise TimeoutError("the database is away; a rollback reads the adoptions from it")
-    tip = run.save(trainer, note=f"the tip before the rollback to {target.name}")
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        checked = beside.submit(run.check, target, manifest)
+        tip = run.save(trainer, note=f"the tip before the rollback to {target.name}")
+        checked.result()
     repeats = [Repeat(target.branch, run.tips[target.branch], is_own=False)]
     run.restore(trainer, target, position, repeats if command.hold_data else [])
     run.open_branch(branch, target.step)

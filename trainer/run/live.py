@@ -6,18 +6,21 @@ In: what was found when the run was taken over. Out: its position, for checkpoin
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from blake3 import blake3
 from transformers import Trainer
 
 from ingest.ids import content_id
+from trainer.checkpoints.copies import Memory
 from trainer.checkpoints.folder import (
     Manifest,
     RunPosition,
     WriteState,
     begin_checkpoint,
+    check_files,
     read_manifest,
 )
 from trainer.checkpoints.hf_state import copy_state, restore_state
@@ -54,6 +57,7 @@ class LiveRun:
     runs_path: Path
     undoables: Undoables
     saver: Saver
+    memories: list[Memory] = field(default_factory=list)  # of copies that have been written
     command_number: int = 0
     is_paused: bool = False
     is_ending: bool = False
@@ -124,11 +128,22 @@ class LiveRun:
 
     def _copy(self, trainer: Trainer, folder: Path) -> WriteState:
         self.family.write_config(folder)
-        return copy_state(trainer, folder)
+        memory = self.memories.pop() if self.memories else Memory()
+        write = copy_state(trainer, folder, memory)
+
+        def write_and_let_go() -> None:
+            write()
+            self.memories.append(memory)
+
+        return write_and_let_go
 
     def read(self, checkpoint: CheckpointSaved) -> Manifest:
-        """A checkpoint's manifest once all its files check out. Raises CheckpointDamaged."""
+        """A checkpoint's manifest. Raises CheckpointDamaged."""
         return read_manifest(self.runs_path / checkpoint.path, checkpoint.digest)
+
+    def check(self, checkpoint: CheckpointSaved, manifest: Manifest) -> None:
+        """Check all files of a checkpoint, by all cores. Raises CheckpointDamaged."""
+        check_files(self.runs_path / checkpoint.path, manifest, max_threads=blake3.AUTO)
 
     def restore(
         self,

@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from trainer.checkpoints.folder import CheckpointDamaged, read_manifest
+from trainer.checkpoints.folder import CheckpointDamaged, check_files, read_manifest
 from trainer.checkpoints.register import Register, load_register
 from trainer.commands.kinds import parse
 from trainer.commands.undoing import Undoables, load_undoables
@@ -64,6 +64,7 @@ def _rerun(
     for checkpoint in _candidates(register, branch):
         try:
             manifest = read_manifest(runs_path / checkpoint.path, checkpoint.digest)
+            check_files(runs_path / checkpoint.path, manifest)
         except CheckpointDamaged as damaged:
             log.warning("checkpoint_passed_over", name=checkpoint.name, reason=str(damaged))
             continue

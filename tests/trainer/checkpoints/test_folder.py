@@ -12,6 +12,7 @@ from trainer.checkpoints.folder import (
     WriteState,
     Written,
     begin_checkpoint,
+    check_files,
     read_manifest,
     remove_unlisted,
 )
@@ -96,14 +97,14 @@ def test_a_changed_file_is_found(tmp_path: Path, name: str) -> None:
     data[3] ^= 1
     (written.path / name).write_bytes(data)
     with pytest.raises(CheckpointDamaged, match=name):
-        read_manifest(written.path, written.digest)
+        check_files(written.path, read_manifest(written.path, written.digest))
 
 
 def test_a_missing_file_is_found(tmp_path: Path) -> None:
     written = write_checkpoint(tmp_path / "step-5", POSITION, holding(b"weights"))
     (written.path / "model.safetensors").unlink()
     with pytest.raises(CheckpointDamaged, match="can't be read"):
-        read_manifest(written.path, written.digest)
+        check_files(written.path, read_manifest(written.path, written.digest))
 
 
 def test_two_that_are_written_at_once_get_paths_of_their_own(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Any Trainer class becomes interactive, and keeps what its author wrote."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,10 @@ class Calm:
     def next_step(self, _trainer: transformers.Trainer) -> list[Tensors]:
         self.observed.take_batch(np.arange(4))
         return [{"x": torch.ones(2, WIDTH)}] * 2 if len(self.boundaries) < 4 else []
+
+    def save(self, _trainer: transformers.Trainer) -> None: ...
+
+    def evaluated(self, _trainer: transformers.Trainer, _metrics: Mapping[str, float]) -> None: ...
 
     def after_step(self, trainer: transformers.Trainer) -> None:
         self.boundaries.append(f"after {trainer.state.global_step}")
@@ -60,7 +65,8 @@ def arguments(folder: Path, **changed: object) -> transformers.TrainingArguments
 
 def trained(folder: Path) -> InteractiveTrainer:
     trainer_class = interactive(Authors)
-    trainer = trainer_class(TinyModel(Witness()), arguments(folder), interaction=Calm())
+    trainer = trainer_class(TinyModel(Witness()), arguments(folder))
+    trainer.interaction = Calm()
     trainer.train()
     return trainer
 
@@ -85,10 +91,17 @@ def test_a_loss_that_is_not_a_number_is_not_filtered(tmp_path: Path) -> None:
     assert trained(tmp_path).args.logging_nan_inf_filter is False
 
 
-def test_a_schedule_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
+def test_a_schedule_that_waits_for_a_metric_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lr_scheduler_type"):
         interactive(transformers.Trainer)(
-            TinyModel(Witness()),
-            arguments(tmp_path, lr_scheduler_type="cosine"),
-            interaction=Calm(),
+            TinyModel(Witness()), arguments(tmp_path, lr_scheduler_type="reduce_lr_on_plateau")
         )
+
+
+def test_its_author_s_schedule_leads_until_a_command_comes(tmp_path: Path) -> None:
+    trainer = interactive(Authors)(
+        TinyModel(Witness()), arguments(tmp_path, lr_scheduler_type="linear")
+    )
+    trainer.interaction = Calm()
+    trainer.train()
+    assert live_schedule(trainer).rates == pytest.approx([5e-5 * 97 / 100] * 2)
