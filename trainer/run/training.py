@@ -163,6 +163,7 @@ def _trainer(
         **family.optimizer_arguments(),
     )
     trainer_class = make_interactive(transformers.Trainer)
+    transformers.set_seed(arguments.seed)  # what a new model's weights are drawn from
     trainer = trainer_class(family.load_model(), arguments, interaction=boundary)
     trainer.remove_callback(PrinterCallback)
     return trainer
