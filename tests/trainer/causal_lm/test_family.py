@@ -1,4 +1,4 @@
-"""A real GPT-2 in real runs on documents: steered, rolled back exactly, judged, loaded elsewhere."""
+"""A real GPT-2 in real runs on documents: steered, rolled back, judged, loaded elsewhere."""
 
 import json
 from collections.abc import Callable
