@@ -34,7 +34,7 @@ def source_files(stdlib: Path | None = None) -> list[Path]:
     return sorted([*stdlib.glob("*.py"), *packaged])
 
 
-def documents(source: str) -> list[str]:
+def documents(source: str, max_bytes: int = MAX_BYTES) -> list[str]:
     """A module's source as documents, in order; what is shorter than MIN_BYTES is left out."""
     lines = source.splitlines(keepends=True)
     starts = [0, *(_first_line(node) for node in ast.parse(source).body if _is_definition(node))]
@@ -43,18 +43,20 @@ def documents(source: str) -> list[str]:
     for start, end in pairwise([*starts, len(lines)]):
         waiting += "".join(lines[start:end])
         if _num_bytes(waiting) >= MIN_BYTES:
-            found += _cut(waiting)
+            found += _cut(waiting, max_bytes)
             waiting = ""
-    return [text for text in found if MIN_BYTES <= _num_bytes(text) <= MAX_BYTES]
+    return [text for text in found if MIN_BYTES <= _num_bytes(text) <= max_bytes]
 
 
-def sessions(paths: Sequence[Path], *, max_documents: int | None = None) -> list[list[Any]]:
+def sessions(
+    paths: Sequence[Path], *, max_documents: int | None = None, max_bytes: int = MAX_BYTES
+) -> list[list[Any]]:
     """The wire events of these files, a session each, a second between documents."""
     made: list[list[dict[str, Any]]] = []
     num_documents = 0
     for path in paths:
         with tokenize.open(path) as file:
-            texts = documents(file.read())
+            texts = documents(file.read(), max_bytes)
         if max_documents is not None:
             texts = texts[: max_documents - num_documents]
         made.append(list(_events(path, texts, START + SECONDS_A_DOCUMENT * num_documents)))
@@ -84,10 +86,10 @@ def _first_line(node: ast.stmt) -> int:
     return min([node.lineno, *(each.lineno for each in decorators)]) - 1
 
 
-def _cut(text: str) -> Iterator[str]:
+def _cut(text: str, max_bytes: int) -> Iterator[str]:
     piece = ""
     for line in text.splitlines(keepends=True):
-        if piece and _num_bytes(piece) + _num_bytes(line) > MAX_BYTES:
+        if piece and _num_bytes(piece) + _num_bytes(line) > max_bytes:
             yield piece
             piece = ""
         piece += line
@@ -104,8 +106,9 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:7420", help="the server")
     parser.add_argument("--key", required=True, help="an API key of the role ingest")
     parser.add_argument("--max-documents", type=int, help="no more than so many")
+    parser.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="of one document")
     asked = parser.parse_args()
-    made = sessions(source_files(), max_documents=asked.max_documents)
+    made = sessions(source_files(), max_documents=asked.max_documents, max_bytes=asked.max_bytes)
     with Client(asked.url, asked.key) as client:
         posted = post_sessions(made, client)
     print(f"{len(posted)} documents of {sum(map(bool, made))} files sent")

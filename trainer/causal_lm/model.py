@@ -18,6 +18,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from trainer.causal_lm.recipe import RECIPE
 from trainer.causal_lm.tokens import END_OF_BYTES, NUM_BYTE_TOKENS
@@ -57,6 +58,8 @@ def read_config(base: Path | None) -> PretrainedConfig:
 
 def load_model(base: Path | None) -> PreTrainedModel:
     """The model in a folder (without dropout until it is trained), or a new one, in float32."""
+    # transformers draws one at every load and every checkpoint
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     model: object
     if base is None:
         model = GPT2LMHeadModel(new_config())

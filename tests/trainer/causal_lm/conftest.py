@@ -82,12 +82,12 @@ def place(engine: Engine, settings: Settings, hold: Hold) -> Workplace:
 
 @pytest.fixture
 def training(place: Workplace, witness: Witness) -> Callable[..., str]:
-    """Trains (or resumes) the run called `run`; gives the state in which it ended."""
+    """Trains (or resumes) a run; gives the state in which it ended."""
 
-    def train_run(max_steps: int, **options: object) -> str:
+    def train_run(max_steps: int, *, name: str = "run", **options: object) -> str:
         family = WatchedFamily(witness)
         asked = RunOptions.model_validate({"max_steps": max_steps, "mix": "prose", **options})
-        run = find_or_make_run(place.engine, "run", asked, family)
+        run = find_or_make_run(place.engine, name, asked, family)
         with witness.watching():
             return train(place, run, family)
 

@@ -1,6 +1,9 @@
 """A real GPT-2 in real runs on documents: steered, rolled back, judged, loaded elsewhere."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +98,17 @@ def test_a_new_model_starts_from_chance_and_learns(
         assert session.scalars(select(Run.recipe)).one() == "causal_lm"
 
 
+def test_the_runs_seed_decides_what_a_new_model_starts_from(
+    training: Training, engine: Engine, settings: Settings
+) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        training(1, name=name, seed=seed)
+    with read(engine) as session:
+        paths = session.scalars(select(Checkpoint.path).where(Checkpoint.step == 0)).all()
+    starts = {(settings.runs_path / path / "model.safetensors").read_bytes() for path in paths}
+    assert (len(paths), len(starts)) == (3, 2)
+
+
 def test_a_checkpoint_loads_with_plain_transformers_and_as_a_base(
     training: Training, engine: Engine, settings: Settings
 ) -> None:
@@ -123,6 +137,24 @@ def test_a_run_is_judged_on_documents_that_it_never_draws(
     low, high = result["interval"]
     assert low < result["loss"] < high
     assert result["loss"] < 4.5
+
+
+@pytest.mark.usefixtures("place")
+def test_the_trainers_process_takes_the_recipe_and_keeps_it(
+    settings: Settings, engine: Engine
+) -> None:
+    environment = os.environ | {"STOVETOP_DATA": str(settings.data), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "trainer.run", "--name", "n", "--recipe", "causal_lm"]
+    options = ["--mix", "prose", "--max-steps", "2"]
+    for more in (options, []):  # the second time the run has finished, and its recipe is known
+        done = subprocess.run(
+            [*line, *more], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    with read(engine) as session:
+        run = session.scalars(select(Run)).one()
+    assert (run.recipe, run.state, run.step) == ("causal_lm", "finished", 2)
+    assert (run.representation, run.environment) == ("document", "text/1")
 
 
 def test_the_same_samples_give_the_same_batch(
