@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -22,13 +21,11 @@ from ingest.buffer import DOCUMENT, sample_key
 from ingest.database import read
 from ingest.shards import BLOCK, CorruptShardError, split_members
 from ingest.tables import Placement, Sample, Shard
-from trainer.causal_lm.tokens import Tokenizer, Tokens
+from trainer.causal_lm.tokens import Tokenizer
 from trainer.mix.permutation import IntArray
 from trainer.mix.shard_files import ShardFiles
 
 ROWS_A_READ = 1_000
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +38,11 @@ class _Place:
     key: str
 
 
-class DocumentReader:
-    """A stream's reader (`stream.Reader`) of documents; `close` it.
+class DocumentTexts:
+    """Whole documents by their sample numbers; `close` it."""
 
-    A batch takes at most `max_tokens` of each.
-    """
-
-    def __init__(
-        self, engine: Engine, shards_path: Path, tokenizer: Tokenizer, *, max_tokens: int
-    ) -> None:
+    def __init__(self, engine: Engine, shards_path: Path) -> None:
         self._engine = engine
-        self._tokenizer = tokenizer
-        self._max_tokens = max_tokens
         self._files = ShardFiles(shards_path)
         self._places: dict[int, _Place] = {}
         self._growing = threading.Lock()
@@ -65,22 +55,11 @@ class DocumentReader:
         with self._growing:
             self._load([n for n in numbers.tolist() if n not in self._places])
 
-    def read(self, numbers: IntArray) -> dict[str, NDArray[Any]]:
-        """The tokens of documents, in their order, B of them.
+    def texts(self, numbers: IntArray) -> list[bytes]:
+        """Documents as UTF-8, in their order.
 
         Raises ShardDamaged, or ValueError for a sample that is no document.
         """
-        documents = [
-            self._cut(n, text) for n, text in zip(numbers, self.texts(numbers), strict=True)
-        ]
-        lengths = np.array([document.size for document in documents], np.int64)
-        tokens = np.zeros((len(documents), lengths.max(initial=0)), np.int64)
-        for row, document in zip(tokens, documents, strict=True):
-            row[: document.size] = document
-        return {"tokens": tokens, "lengths": lengths, "sample_numbers": numbers}
-
-    def texts(self, numbers: IntArray) -> list[bytes]:
-        """Whole documents as UTF-8, in their order. Raises as `read` does."""
         self.prepare(numbers)
         places = [self._places[number] for number in numbers.tolist()]
         return [self._files.read(place, _read_text, self._find_again) for place in places]
@@ -88,12 +67,6 @@ class DocumentReader:
     def close(self) -> None:
         """Close the shards."""
         self._files.close()
-
-    def _cut(self, number: int, text: bytes) -> Tokens:
-        tokens = self._tokenizer.encode(text)
-        if tokens.size > self._max_tokens:
-            log.debug("document_cut", sample=int(number), num_tokens=tokens.size)
-        return tokens[: self._max_tokens]
 
     def _find_again(self, number: int) -> _Place:
         """A document's place from the database: its shard may have been replaced by another."""
@@ -109,6 +82,28 @@ class DocumentReader:
             if missing := set(some) - found.keys():
                 raise ValueError(f"sample {min(missing)} has no place in {DOCUMENT}")
             self._places |= found
+
+
+class DocumentReader(DocumentTexts):
+    """A stream's reader (`stream.Reader`): of each document at most `max_tokens` tokens."""
+
+    def __init__(
+        self, engine: Engine, shards_path: Path, tokenizer: Tokenizer, *, max_tokens: int
+    ) -> None:
+        super().__init__(engine, shards_path)
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+
+    def read(self, numbers: IntArray) -> dict[str, NDArray[Any]]:
+        """The tokens of documents, in their order, B of them. Raises as `texts` does."""
+        documents = [
+            self._tokenizer.encode(text)[: self._max_tokens] for text in self.texts(numbers)
+        ]
+        lengths = np.array([document.size for document in documents], np.int64)
+        tokens = np.zeros((len(documents), lengths.max(initial=0)), np.int64)
+        for row, document in zip(tokens, documents, strict=True):
+            row[: document.size] = document
+        return {"tokens": tokens, "lengths": lengths, "sample_numbers": numbers}
 
 
 def _read_places(session: Session, numbers: Sequence[int]) -> list[_Place]:

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from ingest.buffer import DOCUMENT
 from ingest.database import read
 from ingest.tables import Placement, Sample
-from trainer.causal_lm.document_reader import DocumentReader
+from trainer.causal_lm.document_reader import DocumentTexts
 from trainer.causal_lm.model import load_model
 from trainer.causal_lm.packing import IGNORED, Rows, pack
 from trainer.causal_lm.tokens import open_tokenizer
@@ -80,13 +80,13 @@ class DocumentExaminer:
     def _scores(self, checkpoint: Path, numbers: IntArray) -> list[Score]:
         model = load_model(checkpoint)
         tokenizer = open_tokenizer(checkpoint, model.config.vocab_size)
-        reader = DocumentReader(self._engine, self._shards_path, tokenizer, max_tokens=0)
+        documents = DocumentTexts(self._engine, self._shards_path)
         try:
-            texts = reader.texts(numbers)
+            texts = documents.texts(numbers)
         except ShardDamaged as damaged:
             raise ValueError(str(damaged)) from damaged
         finally:
-            reader.close()
+            documents.close()
         context: int = model.config.max_position_embeddings
         rows = [
             pack([tokenizer.encode(text)], context=context, end=tokenizer.end) for text in texts

@@ -68,6 +68,7 @@ def load_model(base: Path | None) -> PreTrainedModel:
             base, dtype=torch.float32, local_files_only=True
         )
     assert isinstance(model, PreTrainedModel)
+    model.loss_type = "ForCausalLM"  # the default, said aloud: else a GPT-2 warns that it has none
     _make_resettable(model)
     return model
 

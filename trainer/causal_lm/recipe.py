@@ -7,8 +7,9 @@ from dataclasses import dataclass
 class Recipe:
     """Sizes of a new GPT-2 over bytes, and settings of training it or a model from disk.
 
-    `document_tokens` bounds what one document takes of a step, so that no text can exhaust the
-    memory: a step holds at most 4 x 4,096 tokens. Of a longer one the first are learnt.
+    A step takes about 90 us a token on one core of two shared ones: 0.12 s with 4 documents of 330
+    bytes. `document_tokens` bounds what one document takes of a step, so that no text can exhaust
+    the memory: a step holds at most 4 x 4,096 tokens. Of a longer text the first are learnt.
     """
 
     num_layers: int = 2
