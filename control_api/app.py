@@ -17,6 +17,7 @@ from control_api import (
     metrics,
     mixes,
     page,
+    proposals,
     runs,
     samples,
     sessions,
@@ -35,6 +36,7 @@ from ingest.settings import Settings
 NOUNS = (
     runs,
     commands,
+    proposals,
     metrics,
     signals,
     checkpoints,

@@ -28,11 +28,13 @@ class Checkpoint(BaseModel):
     run_id: str
     branch: str
     step: int
+    lr: float = Field(description="in force there, of the first parameter group")
     name: str
     note: str
     path: str = Field(description="relative to the runs folder")
     digest: str = Field(description="blake3 of the manifest")
     num_bytes: int
+    is_kept: bool = Field(description="else it goes when newer ones of its branch have come")
     created_at: float
 
 
@@ -52,14 +54,6 @@ class Evaluation(BaseModel):
     error: str | None
     created_at: float
     finished_at: float | None
-
-
-class NewEvaluation(BaseModel):
-    """Which suite shall judge a checkpoint."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    suite: Label = Field(examples=["fresh"])
 
 
 class AskedEvaluation(BaseModel):
@@ -85,7 +79,9 @@ def list_checkpoints(
     """A run's checkpoints, newest first."""
     with read(engine) as session:
         run_id = find_run(session, run).run_id
-        query = select(tables.Checkpoint).where(tables.Checkpoint.run_id == run_id)
+        query = select(tables.Checkpoint).where(
+            tables.Checkpoint.run_id == run_id, tables.Checkpoint.removed_at.is_(None)
+        )
         return _CHECKPOINTS.page(session, query, asked, Checkpoint.model_validate)
 
 
@@ -111,7 +107,7 @@ def ask_evaluation(
     evaluation_id = content_id(checkpoint_id, asked.suite)
     with write(engine) as session:
         checkpoint = session.get(tables.Checkpoint, checkpoint_id)
-        if checkpoint is None:
+        if checkpoint is None or checkpoint.removed_at is not None:
             raise none_found("checkpoint", checkpoint_id)
         row = session.get(tables.Evaluation, evaluation_id)
         if row is None or row.state == "failed":
@@ -141,33 +137,4 @@ def get_evaluation(engine: Database, evaluation_id: str) -> Evaluation:
         row = session.get(tables.Evaluation, evaluation_id)
         if row is None:
             raise none_found("evaluation", evaluation_id)
-        return Evaluation.model_validate(row)
-
-
-@router.post("/checkpoints/{checkpoint_id}/evaluations", status_code=201, responses=problems(404))
-def ask_for_evaluation(
-    engine: Database, _caller: Operator, checkpoint_id: str, new: NewEvaluation
-) -> Evaluation:
-    """Let held-out sessions judge a checkpoint of any run, ended ones included.
-
-    Asked twice, the same evaluation answers.
-    """
-    evaluation_id = content_id(checkpoint_id, new.suite)
-    with write(engine) as session:
-        checkpoint = session.get(tables.Checkpoint, checkpoint_id)
-        if checkpoint is None:
-            raise none_found("checkpoint", checkpoint_id)
-        row = session.get(tables.Evaluation, evaluation_id)
-        if row is None:
-            row = tables.Evaluation(
-                evaluation_id=evaluation_id,
-                run_id=checkpoint.run_id,
-                checkpoint_id=checkpoint_id,
-                suite=new.suite,
-                state="waiting",
-                attempts=0,
-                created_at=time.time(),
-            )
-            session.add(row)
-            session.flush()
         return Evaluation.model_validate(row)

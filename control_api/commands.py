@@ -3,7 +3,8 @@
 In: `{kind, args, reason}`. Out: 201 with the stored command; 200 where the `Idempotency-Key` has
 come with the same body before. Guaranteed: what is stored is valid; `received` in the answer means
 that the trainer has it and obeys from the next step boundary on; `pending` that it will take it
-when it can, and that it may be cancelled until then. Decision: the answer waits at most 200 ms.
+when it can, and that it may be cancelled until then; `proposed` that the key needs somebody else's
+approval first (`control_api.proposals`). Decision: the answer waits at most 200 ms.
 """
 
 import time
@@ -12,12 +13,14 @@ from typing import Annotated, Any
 from fastapi import Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
 from control_api.asking import Asking, ask
 from control_api.paging import Order, Page, PageQuery, none_found
 from control_api.request import Database, Operator, actor_of, invalid, reading_router
 from control_api.runs import RunKey, find_run
 from ingest.database import read, write
+from ingest.keys import UNLIMITED, Caller
 from ingest.openapi import problems
 from ingest.problems import FieldError, Problem
 from trainer import tables
@@ -73,14 +76,16 @@ class Command(BaseModel):
 
     command_id: str
     run_id: str
-    number: int = Field(description="the order of all commands of a run")
+    number: int = Field(
+        description="the order of all commands of a run; a proposal gets its own once approved"
+    )
     kind: str
     args: Json[dict[str, Any]] = Field(validation_alias="args_json")
     reason: str
     actor: str
     state: str = Field(
-        description="pending, received, applying; then applied, rejected, failed, expired or "
-        "cancelled"
+        description="proposed, pending, received, applying; then applied, rejected, failed, "
+        "expired or cancelled"
     )
     created_at: float
     received_at: float | None
@@ -90,6 +95,9 @@ class Command(BaseModel):
     before: Json[dict[str, Any]] | None = Field(validation_alias="before_json")
     after: Json[dict[str, Any]] | None = Field(validation_alias="after_json")
     error: str | None
+    decided_by: str | None = Field(description="who approved or refused it, if it was proposed")
+    decided_at: float | None
+    decision_reason: str | None
 
 
 class AskedUndo(BaseModel):
@@ -104,6 +112,7 @@ class CommandQuery(PageQuery):
     """Which commands of a run."""
 
     state: str | None = Field(None, description="only those in this state")
+    actor: str | None = Field(None, description="only those that this one has asked")
 
 
 IdempotencyKey = Annotated[
@@ -139,7 +148,7 @@ def post_command(
     command = _parse(asked)
     with read(engine) as session:
         run_id = find_run(session, run).run_id
-    return _ask(engine, Asking(run_id, command, actor_of(caller), asked.reason, key), response)
+    return _ask(engine, Asking(run_id, command, caller, asked.reason, key), response)
 
 
 @router.post(
@@ -160,15 +169,19 @@ def undo_command(
     run_id = get_command(engine, command_id).run_id
     command = parse("undo", {"command": command_id})
     reason = "" if asked is None else asked.reason
-    return _ask(engine, Asking(run_id, command, actor_of(caller), reason, key), response)
+    return _ask(engine, Asking(run_id, command, caller, reason, key), response)
 
 
 @router.delete("/commands/{command_id}", responses=problems(404, 409))
 @router.post("/commands/{command_id}/cancel", responses=problems(404, 409))
 def cancel_command(engine: Database, caller: Operator, command_id: str) -> Command:
-    """Let nobody take a command that is still pending."""
+    """Let nobody take a command that is still pending or proposed.
+
+    A limited key may take back its own.
+    """
     with write(engine) as session:
         try:
+            _check_is_own(session, caller, command_id)
             row = cancel(session, command_id, actor=actor_of(caller))
         except NotCancellable as error:
             raise Problem(409, "Not cancellable", str(error)) from error
@@ -187,6 +200,8 @@ def list_commands(
         query = select(tables.Command).where(tables.Command.run_id == run_id)
         if asked.state is not None:
             query = query.where(tables.Command.state == asked.state)
+        if asked.actor is not None:
+            query = query.where(tables.Command.actor == asked.actor)
         return _COMMANDS.page(session, query, asked, Command.model_validate)
 
 
@@ -203,7 +218,14 @@ def get_command(engine: Database, command_id: str) -> Command:
 def _ask(engine: Engine, asking: Asking, response: Response) -> Command:
     command_id, is_new = ask(engine, asking)
     response.status_code = 201 if is_new else 200
-    return _after_reception(engine, command_id)
+    return after_reception(engine, command_id)
+
+
+def _check_is_own(session: Session, caller: Caller, command_id: str) -> None:
+    row = session.get(tables.Command, command_id)
+    if row is not None and caller.limits != UNLIMITED and row.actor != actor_of(caller):
+        detail = f"a key with limits cancels its own commands; {row.actor} has asked this one"
+        raise Problem(403, "Forbidden", detail)
 
 
 def _parse(asked: AskedCommand) -> AnyCommand:
@@ -226,7 +248,7 @@ def _named(location: tuple[int | str, ...], message: str, kind: str) -> FieldErr
     return FieldError(field=field, message=message.removeprefix("Value error, "))
 
 
-def _after_reception(engine: Engine, command_id: str) -> Command:
+def after_reception(engine: Engine, command_id: str) -> Command:
     """The command once the trainer has it, or as it is after RECEPTION_WAIT_S."""
     deadline = time.monotonic() + RECEPTION_WAIT_S
     while True:

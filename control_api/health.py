@@ -13,10 +13,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from control_api.request import Database
+from control_api.request import Database, actor_of
 from ingest.access import require
 from ingest.database import alembic_config, read
-from ingest.keys import Caller, Role
+from ingest.keys import Caller, Limits, Role
 from ingest.log import EventLog, LogUnavailable
 from ingest.openapi import problems
 
@@ -47,6 +47,8 @@ class Instance(BaseModel):
     version: str
     role: Role = Field(description="of the key that asks")
     source: str = Field(description="of the key that asks")
+    actor: str = Field(description="who asks, as its commands are stored")
+    limits: Limits = Field(description="what the commands of the key that asks are held to")
 
 
 @router.get("/livez")
@@ -72,6 +74,8 @@ def get_instance(request: Request, caller: Anyone) -> Instance:
         version=VERSION,
         role=caller.role,
         source=caller.source,
+        actor=actor_of(caller),
+        limits=caller.limits,
     )
 
 

@@ -8,7 +8,7 @@ It follows no redirect, which could carry the key to somebody else.
 import http.client
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
@@ -51,9 +51,9 @@ class Remote:
         given = {name: value for name, value in query.items() if value is not None}
         return self._ask("GET", f"{path}?{urlencode(given)}" if given else path, None)
 
-    def post(self, path: str, body: object) -> Answer:
+    def post(self, path: str, body: object, **headers: str) -> Answer:
         """POST a JSON body. Raises RemoteError."""
-        return self._ask("POST", path, json.dumps(body).encode())
+        return self._ask("POST", path, json.dumps(body).encode(), headers)
 
     def delete(self, path: str) -> Answer:
         """DELETE a path. Raises RemoteError."""
@@ -69,14 +69,28 @@ class Remote:
             if cursor is None:
                 return
 
-    def command(self, run: str, kind: str, args: dict[str, Any], reason: str = "") -> Answer:
-        """Ask something of a run; the answer is the command, received or pending."""
+    def command(
+        self, run: str, kind: str, args: dict[str, Any], reason: str = "", key: str | None = None
+    ) -> Answer:
+        """Ask something of a run; the answer is the command: received, pending or proposed.
+
+        Asked again with the same Idempotency-Key `key`, it is the same command.
+        """
         asked = {"kind": kind, "args": args, "reason": reason}
-        return self.post(f"/v1/runs/{quote(run, safe='')}/commands", asked)
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return self.post(f"/v1/runs/{quote(run, safe='')}/commands", asked, **headers)
 
     def undo(self, command_id: str, reason: str = "") -> Answer:
         """Undo a command; the answer is the command that does it, received or pending."""
         return self.post(f"/v1/commands/{quote(command_id, safe='')}/undo", {"reason": reason})
+
+    def approve(self, command_id: str, reason: str = "") -> Answer:
+        """Let the run take a proposal; the answer is the command, received or pending."""
+        return self.post(f"/v1/commands/{quote(command_id, safe='')}/approve", {"reason": reason})
+
+    def refuse(self, command_id: str, reason: str) -> Answer:
+        """Let nobody take a proposal; the answer is the command, rejected."""
+        return self.post(f"/v1/commands/{quote(command_id, safe='')}/refuse", {"reason": reason})
 
     def settled(self, command_id: str, timeout_s: float) -> Answer:
         """The command once it is settled, or as it is after `timeout_s`."""
@@ -94,8 +108,12 @@ class Remote:
                 return answer
             time.sleep(POLL_S)
 
-    def _ask(self, method: str, path: str, body: bytes | None) -> Answer:
-        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
+    def _ask(
+        self, method: str, path: str, body: bytes | None, given: Mapping[str, str] | None = None
+    ) -> Answer:
+        headers = {**self._headers, **(given or {})}
+        if body:
+            headers["Content-Type"] = "application/json"
         connection = self._connect()
         try:
             connection.request(method, self._parts.path + path, body, headers)

@@ -77,7 +77,9 @@ def get_stages(request: Request, engine: Database) -> Stages:
             shards=_counts(session, Shard.representation),
             latents=_latents(session),
             runs=_counts(session, Run.state),
-            checkpoints=_count(session, select(func.count(Checkpoint.checkpoint_id))),
+            checkpoints=_count(
+                session, select(func.count()).where(Checkpoint.removed_at.is_(None))
+            ),
             evaluations=_counts(session, Evaluation.state),
         )
 

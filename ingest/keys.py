@@ -1,6 +1,7 @@
 """API keys: made, shown once, recognised.
 
-In: a role and a source. Out: a key `st_<key id>_<secret>`, of which only the SHA-256 is kept.
+In: a role, a source, and what its commands are held to. Out: a key `st_<key id>_<secret>`, of which
+only the SHA-256 is kept.
 Guaranteed: a key bound to one source can't write into another; a revoked one is nobody.
 Decision: a plain SHA-256 is enough for 256 random bits (nothing can be guessed), and costs 1 us a
 request where a password hash would cost 100 ms.
@@ -8,6 +9,7 @@ request where a password hash would cost 100 ms.
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import time
@@ -34,12 +36,29 @@ _SOURCE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What the commands of a key are held to; None: not at all.
+
+    `max_lr_factor`: how many times a learning rate may go up or down with one command;
+    `max_commands`: how many a run; `needs_approval`: each waits until somebody else approves it.
+    """
+
+    max_lr_factor: float | None = None
+    max_commands: int | None = None
+    needs_approval: bool = False
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True)
 class Caller:
     """Who a request comes from."""
 
     key_id: str
     role: Role
     source: str
+    limits: Limits = UNLIMITED
 
 
 def allows(role: Role, needed: Role) -> bool:
@@ -47,15 +66,16 @@ def allows(role: Role, needed: Role) -> bool:
     return needed in _INCLUDES[role]
 
 
-def create_key(session: Session, role: Role, source: str) -> str:
+def create_key(session: Session, role: Role, source: str, limits: Limits = UNLIMITED) -> str:
     """Make a key; the returned text is the only copy.
 
-    Raises ValueError naming `role` or `source` where it cannot be one.
+    Raises ValueError naming `role`, `source` or the limit that can't be one.
     """
     if role not in ROLES:
         raise ValueError(f"role: {role!r} is none of {', '.join(ROLES)}")
     if not _SOURCE.fullmatch(source):
         raise ValueError(f"source: {source!r} must be 1 to 128 of A-Z a-z 0-9 . _ : -")
+    _check_limits(role, limits)
     key_id = secrets.token_hex(4)
     key = f"st_{key_id}_{secrets.token_urlsafe(SECRET_BYTES)}"
     session.add(
@@ -66,6 +86,9 @@ def create_key(session: Session, role: Role, source: str) -> str:
             source=source,
             created_at=time.time(),
             revoked_at=None,
+            max_lr_factor=limits.max_lr_factor,
+            max_commands=limits.max_commands,
+            needs_approval=limits.needs_approval,
         )
     )
     session.flush()
@@ -81,7 +104,18 @@ def authenticate(session: Session, key: str) -> Caller | None:
     if not hmac.compare_digest(row.digest, _digest(key)):
         return None
     role = next(role for role in ROLES if role == row.role)
-    return Caller(row.key_id, role, row.source)
+    limits = Limits(row.max_lr_factor, row.max_commands, row.needs_approval)
+    return Caller(row.key_id, role, row.source, limits)
+
+
+def _check_limits(role: Role, limits: Limits) -> None:
+    if limits != UNLIMITED and role != "operator":
+        raise ValueError(f"role: limits are for commands, which {role} does not need; use operator")
+    factor, count = limits.max_lr_factor, limits.max_commands
+    if factor is not None and not (math.isfinite(factor) and factor >= 1):
+        raise ValueError(f"max_lr_factor: {factor:g} must be 1 (never another rate) or more")
+    if count is not None and count < 1:
+        raise ValueError(f"max_commands: {count} must be 1 or more; role viewer asks for nothing")
 
 
 def _digest(key: str) -> str:

@@ -59,6 +59,17 @@ class Settings(BaseSettings):
     policy: Annotated[
         Path | None, Field(description="TOML file of rules that answer a run's signals")
     ] = None
+    keep_checkpoints: Annotated[
+        int, Field(description="automatic checkpoints that stay, newest of each branch", ge=1)
+    ] = 5
+    agent_url: Annotated[
+        str | None,
+        Field(description="OpenAI-compatible endpoint of an agent, up to /chat/completions"),
+    ] = None
+    agent_model: Annotated[str, Field(description="model there; rules: the rule-based twin")] = (
+        "rules"
+    )
+    agent_key: Annotated[SecretStr | None, Field(description="API key of that endpoint")] = None
     lease_s: Annotated[float, Field(description="a worker's claim on work, seconds", gt=0)] = 30.0
     adopt_every_s: Annotated[
         float, Field(description="how often a run looks for fresh samples, seconds", gt=0)

@@ -41,7 +41,10 @@ class Counter(Base):
 
 
 class ApiKey(Base):
-    """A key: only its SHA-256 is kept; `source` names what its events belong to."""
+    """A key: only its SHA-256 is kept; `source` names what its events belong to.
+
+    The last three are what its commands are held to, see `keys.Limits`.
+    """
 
     __tablename__ = "api_keys"
     key_id: Mapped[str] = mapped_column(primary_key=True)
@@ -50,6 +53,9 @@ class ApiKey(Base):
     source: Mapped[str]
     created_at: Mapped[float]
     revoked_at: Mapped[float | None]
+    max_lr_factor: Mapped[float | None]
+    max_commands: Mapped[int | None]  # a run
+    needs_approval: Mapped[bool]
 
 
 class LogOffset(Base):

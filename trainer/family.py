@@ -45,16 +45,24 @@ class Examiner(Protocol):
         """
 
 
-class ModelFamily(Protocol):
-    """One kind of model, what it draws, and the settings under which it is trained."""
+class Family(Protocol):
+    """What every run knows of its model."""
 
     name: str
+    save_every: int  # steps between automatic checkpoints
+    changeable_modules: Collection[str] | None  # that commands may freeze or reset; None: any
+
+    def write_config(self, folder: Path) -> None:
+        """Write what loading needs beside model.safetensors."""
+
+
+class ModelFamily(Family, Protocol):
+    """One kind of model, what it draws, and the settings under which it is trained."""
+
     representation: str  # of the samples that it draws, for example "latent:<encoder hash>"
     environment: str  # in which those were replayed, or "text/1"
     batch_size: int  # samples of one optimizer step
     learning_rate: float  # unless a run names another
-    save_every: int  # steps between automatic checkpoints
-    changeable_modules: Collection[str] | None  # that commands may freeze or reset; None: any
 
     def load_model(self) -> nn.Module:
         """The model that a new run starts from; what is random in it is torch's generator's."""
@@ -64,9 +72,6 @@ class ModelFamily(Protocol):
 
     def collate(self, arrays: Arrays) -> Tensors:
         """The keyword arguments of the model's forward."""
-
-    def write_config(self, folder: Path) -> None:
-        """Write what loading needs beside model.safetensors."""
 
     def optimizer_arguments(self) -> dict[str, Any]:
         """Fields of transformers.TrainingArguments: betas, weight decay, clipping."""

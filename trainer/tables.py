@@ -55,13 +55,13 @@ class Branch(Base):
 class Command(Base):
     """Something asked of a run.
 
-    state: pending, received, applying, applied, rejected, failed, expired, cancelled.
+    state: proposed, pending, received, applying, applied, rejected, failed, expired, cancelled.
     """
 
     __tablename__ = "commands"
     command_id: Mapped[str] = mapped_column(primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"))
-    number: Mapped[int]  # the order of all commands of a run
+    number: Mapped[int]  # the order of all commands of a run; a proposal's is new once approved
     kind: Mapped[str]
     args_json: Mapped[str]
     reason: Mapped[str]
@@ -77,6 +77,10 @@ class Command(Base):
     error: Mapped[str | None]
     idempotency_key: Mapped[str | None]  # the caller's own, for a request that may come twice
     request_digest: Mapped[str | None]  # of what came with it
+    max_lr_factor: Mapped[float | None]  # how far its key may move a rate from the one in force
+    decided_by: Mapped[str | None]  # of a proposal: who approved or refused it
+    decided_at: Mapped[float | None]
+    decision_reason: Mapped[str | None]
     __table_args__ = (
         UniqueConstraint("run_id", "number"),
         UniqueConstraint("run_id", "actor", "idempotency_key"),
@@ -154,19 +158,25 @@ class HealthSignal(Base):
 
 
 class Checkpoint(Base):
-    """A verified, restorable state of a run; listed only once its manifest checks out."""
+    """A verified, restorable state of a run; listed only once its manifest checks out.
+
+    Its files are gone once `removed_at` is set.
+    """
 
     __tablename__ = "checkpoints"
     checkpoint_id: Mapped[str] = mapped_column(primary_key=True)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), index=True)
     branch: Mapped[str]
     step: Mapped[int]
+    lr: Mapped[float]  # in force there, of the first parameter group
     name: Mapped[str]
     note: Mapped[str]
     path: Mapped[str]  # relative to the runs folder
     digest: Mapped[str]  # blake3 of the manifest
     num_bytes: Mapped[int]
+    is_kept: Mapped[bool]  # else it goes when newer ones of its branch have come
     created_at: Mapped[float]
+    removed_at: Mapped[float | None]
     __table_args__ = (UniqueConstraint("run_id", "name"),)
 
 

@@ -4,6 +4,8 @@ app        the list of commands
 machine    on the machine itself: up, train, keys, db, demo
 shipping   data in: log files; simulating: people who are not there
 run        a run that is under way: runs, lr, mix, pause, resume, stop, save, rollback, evaluate
+agent      an agent that steers a run
+commands   what was asked of a run, and decisions on what was proposed
 health     what is wrong with a run, and what to do about it
 curation   slices and mixes
 options    the options that commands share; output: what goes to stdout and stderr

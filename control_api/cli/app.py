@@ -2,7 +2,7 @@
 
 import typer
 
-from control_api.cli import curation, health, machine, run, shipping, simulating
+from control_api.cli import agent, commands, curation, health, machine, run, shipping, simulating
 from control_api.cli.asking import asking
 from control_api.cli.output import Commands
 
@@ -41,6 +41,7 @@ app.command("ship", rich_help_panel=DATA_IN)(shipping.ship)
 app.command("simulate", rich_help_panel=DATA_IN)(simulating.simulate)
 
 app.command("runs", rich_help_panel=RUN)(run.runs)
+app.command("commands", rich_help_panel=RUN)(commands.commands)
 app.command("health", rich_help_panel=RUN)(health.health)
 app.command("lr", rich_help_panel=RUN)(asking(run.lr))
 app.command("optimizer", rich_help_panel=RUN)(asking(run.optimizer))
@@ -54,7 +55,10 @@ app.command("save", rich_help_panel=RUN)(asking(run.save))
 app.command("rollback", rich_help_panel=RUN)(asking(run.rollback))
 app.command("evaluate", rich_help_panel=RUN)(asking(run.evaluate))
 app.command("undo", rich_help_panel=RUN)(asking(run.undo))
+app.command("agent", rich_help_panel=RUN)(agent.agent)
 app.command("cancel", rich_help_panel=RUN)(run.cancel)
+app.command("approve", rich_help_panel=RUN)(asking(commands.approve))
+app.command("refuse", rich_help_panel=RUN)(commands.refuse)
 
 app.add_typer(slices, rich_help_panel=CURATION)
 app.add_typer(mixes, rich_help_panel=CURATION)

@@ -33,7 +33,17 @@ class AskedUndo:
     command_id: str
 
 
-def asking(make: Callable[..., Asked | AskedUndo]) -> Callable[..., None]:
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """A proposal that the run may take."""
+
+    command_id: str
+
+
+Anything = Asked | AskedUndo | Approved
+
+
+def asking(make: Callable[..., Anything]) -> Callable[..., None]:
     """A shell command from a function that says what is asked, with the options of all."""
     own = list(inspect.signature(make).parameters.values())
     shared = list(inspect.signature(_ask).parameters.values())[1:]
@@ -49,7 +59,7 @@ def asking(make: Callable[..., Asked | AskedUndo]) -> Callable[..., None]:
 
 
 def _ask(
-    asked: Asked | AskedUndo,
+    asked: Anything,
     *,
     reason: Reason = "",
     wait: Wait = WAIT_S,
@@ -59,11 +69,8 @@ def _ask(
 ) -> None:
     server = remote(url, key)
     deadline = time.monotonic() + wait
-    if isinstance(asked, AskedUndo):
-        command = server.undo(asked.command_id, reason)
-    else:
-        command = server.command(asked.run, asked.kind, asked.args, reason)
-    if wait > 0:
+    command = _sent(server, asked, reason)
+    if wait > 0 and command["state"] != "proposed":
         command = server.settled(command["command_id"], wait)
     evaluation = _evaluation(server, command, deadline - time.monotonic()) if wait > 0 else None
     if evaluation is not None:
@@ -73,6 +80,16 @@ def _ask(
         answer(command, as_json=as_json, text=_outcome(command))
     if problem is not None:
         raise CommandFailed(problem)
+
+
+def _sent(server: Remote, asked: Anything, reason: str) -> Answer:
+    match asked:
+        case Asked():
+            return server.command(asked.run, asked.kind, asked.args, reason)
+        case AskedUndo():
+            return server.undo(asked.command_id, reason)
+        case Approved():
+            return server.approve(asked.command_id, reason)
 
 
 def _evaluation(server: Remote, command: Answer, timeout_s: float) -> Answer | None:
@@ -88,7 +105,7 @@ def _problem(command: Answer, wait: float) -> str | None:
     kind, state = command["kind"], command["state"]
     if state in SETTLED and state != "applied":
         return f"{kind} was {state}: {command['error']}"
-    if wait > 0 and state not in SETTLED:
+    if wait > 0 and state not in (*SETTLED, "proposed"):
         return (
             f"{kind} is {state} after {wait:g} s and stays so until the run takes it; --wait longer"
         )
@@ -99,6 +116,11 @@ def _problem(command: Answer, wait: float) -> str | None:
 
 
 def _outcome(command: Answer) -> str:
+    if command["state"] == "proposed":
+        return (
+            f"{command['kind']} is proposed and waits for somebody else: "
+            f"stovetop approve {command['command_id']}"
+        )
     if command["state"] != "applied":
         return f"{command['kind']} is {command['state']}"
     after = command["after"] or {}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,22 +57,32 @@ def _next_steps(url: str, page: str, data: Path | None) -> str:
 
 def create_key(
     role: Annotated[str, typer.Option(help="ingest, player, viewer, operator or admin.")],
+    *,
     data: Data = None,
     source: Annotated[
-        str | None, typer.Option(help="What its events belong to. [the role]", show_default=False)
+        str | None,
+        typer.Option(help="What its events and commands belong to. [the role]", show_default=False),
     ] = None,
+    max_lr_factor: Annotated[
+        float | None, typer.Option(help="How far one command may move an lr, up or down.")
+    ] = None,
+    max_commands: Annotated[int | None, typer.Option(help="How many it may ask a run.")] = None,
+    needs_approval: Annotated[
+        bool, typer.Option("--needs-approval", help="Its commands wait for `stovetop approve`.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make an API key; it is shown this once."""
+    """Make an API key; it is shown this once. An agent gets one of its own, with limits."""
     from ingest import keys
     from ingest.database import open_engine, upgrade, write
 
     settings = settings_of(data)
     upgrade(settings)
     engine = open_engine(settings.resolved_database_url)
+    limits = keys.Limits(max_lr_factor, max_commands, needs_approval)
     try:
         with write(engine) as session:
-            key = keys.create_key(session, role, source or role)  # type: ignore[arg-type]
+            key = keys.create_key(session, role, source or role, limits)  # type: ignore[arg-type]
             caller = keys.authenticate(session, key)
     except ValueError as error:
         raise CommandFailed(str(error)) from error
@@ -83,6 +94,7 @@ def create_key(
         "key_id": caller.key_id,
         "role": caller.role,
         "source": caller.source,
+        "limits": asdict(limits),
     }
     answer(value, as_json=as_json, text=key)
     if not as_json:

@@ -113,9 +113,10 @@ def save(
     run: RunName,
     name: Annotated[str | None, typer.Option(help="Its name. [BRANCH-STEP]")] = None,
     note: Annotated[str, typer.Option(help="Kept with it.")] = "",
+    keep: Annotated[bool, typer.Option(help="Whether it stays when newer ones have come.")] = True,
 ) -> Asked:
     """Write a checkpoint now."""
-    return Asked(run, "save", _given(name=name, note=note or None))
+    return Asked(run, "save", _given(name=name, note=note or None, keep=None if keep else False))
 
 
 def rollback(

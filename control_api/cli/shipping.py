@@ -1,8 +1,6 @@
 """The command that sends log files in, as they are."""
 
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ import typer
 
 from control_api.cli.options import DEFAULT_URL, AsJson, Key, Url, remote, state_folder
 from control_api.cli.output import CommandFailed, answer, talk
+from control_api.cli.signals import stop_at_a_signal
 
 if TYPE_CHECKING:
     from ingest.ship import LineReport, Progress
@@ -33,7 +32,7 @@ def ship(
 
     remote(url, key)
     try:
-        with _stop_at_a_signal() as stop, _progress_shown() as progress:
+        with stop_at_a_signal() as stop, _progress_shown() as progress:
             result = shipper.ship(
                 paths,
                 url,
@@ -58,19 +57,6 @@ def ship(
             f"{len(result.unsent)} files have lines without a verdict, {result.unsent[0]} first; "
             "the same command goes on from here"
         )
-
-
-@contextmanager
-def _stop_at_a_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set: what was acknowledged is kept, then the call ends."""
-    stop = threading.Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -33,6 +33,9 @@ def upgrade() -> None:
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("revoked_at", sa.Double(), nullable=True),
+        sa.Column("max_lr_factor", sa.Double(), nullable=True),
+        sa.Column("max_commands", sa.Integer(), nullable=True),
+        sa.Column("needs_approval", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_api_keys")),
     )
     op.create_table(
@@ -205,12 +208,15 @@ def upgrade() -> None:
         sa.Column("run_id", sa.String(), nullable=False),
         sa.Column("branch", sa.String(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("lr", sa.Double(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("note", sa.String(), nullable=False),
         sa.Column("path", sa.String(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("num_bytes", sa.Integer(), nullable=False),
+        sa.Column("is_kept", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("removed_at", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
             ["run_id"], ["runs.run_id"], name=op.f("fk_checkpoints_run_id_runs")
         ),
@@ -240,6 +246,10 @@ def upgrade() -> None:
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("idempotency_key", sa.String(), nullable=True),
         sa.Column("request_digest", sa.String(), nullable=True),
+        sa.Column("max_lr_factor", sa.Double(), nullable=True),
+        sa.Column("decided_by", sa.String(), nullable=True),
+        sa.Column("decided_at", sa.Double(), nullable=True),
+        sa.Column("decision_reason", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_commands_run_id_runs")),
         sa.PrimaryKeyConstraint("command_id", name=op.f("pk_commands")),
         sa.UniqueConstraint(

@@ -105,10 +105,42 @@ def bad_commands() -> Iterator[Bad]:
     }
     assert {kind for kind, _ in GOOD} == set(by_kind)
     for kind, good in GOOD:
-        for wrong, arguments in _spoilt_object(by_kind[kind], good, definitions):
-            if arguments.get("kind", kind) == kind:
-                yield wrong, kind, arguments
+        spoilt = [
+            (wrong, arguments)
+            for wrong, arguments in _spoilt_object(by_kind[kind], good, definitions)
+            if arguments.get("kind", kind) == kind
+        ]
+        for wrong, arguments in [*spoilt, *_spoilt_twice(good, spoilt)]:
+            yield wrong, kind, arguments
+    yield from _exchanged()
     yield from UNFIT
+
+
+def _spoilt_twice(
+    good: Mapping[str, Any], spoilt: list[tuple[str, dict[str, Any]]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Two arguments wrong at once: each with some of those after it."""
+    for first, (wrong, arguments) in enumerate(spoilt):
+        change = _change(good, arguments)
+        others = [(also, _change(good, more)) for also, more in spoilt[first + 1 :]]
+        apart = [(also, more) for also, more in others if not set(more) & set(change)]
+        for also, more in apart[::7]:
+            yield f"{wrong}, and {also}", {**good, **change, **more}
+
+
+def _change(good: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if good.get(name) is not value}
+
+
+def _exchanged() -> Iterator[Bad]:
+    """Each kind with another one's arguments, where it does not understand them."""
+    understood: dict[str, set[str]] = {}
+    for kind, good in GOOD:
+        understood[kind] = understood.get(kind, set()) | set(good)
+    for kind, names in understood.items():
+        for other, arguments in GOOD:
+            if not set(arguments) <= names:
+                yield f"the arguments of {other}", kind, arguments
 
 
 def _spoilt_object(

@@ -94,11 +94,13 @@ def make_checkpoint(session: Session, run: tables.Run, name: str, step: int) -> 
         run_id=run.run_id,
         branch="main",
         step=step,
+        lr=5e-4,
         name=name,
         note="",
         path=f"{run.run_id}/main/step-{step}",
         digest="0" * 64,
         num_bytes=1,
+        is_kept=False,
         created_at=1_000.0 + step,
     )
     session.add(checkpoint)

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
@@ -75,6 +76,16 @@ def test_every_refusal_is_described_as_problem_json(app: FastAPI) -> None:
         assert (method, path, {401} <= refusals.keys()) == (method, path, True)
         for answer in refusals.values():
             assert list(answer["content"]) == ["application/problem+json"]
+
+
+def test_no_route_hides_another(app: FastAPI) -> None:
+    served = [
+        (method, route.path)
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    ]
+    assert len(served) == len(set(served))
 
 
 def test_every_operation_says_what_it_does(app: FastAPI) -> None:

@@ -1,25 +1,21 @@
 """The `stovetop` command: data on stdout, talk on stderr, exit codes that tell."""
 
-import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import Engine
 from typer.main import get_command
-from typer.testing import CliRunner, Result
 
 from control_api.cli.app import app as stovetop
 from ingest.database import read, write
-from ingest.keys import Role, authenticate
-from ingest.settings import Settings
+from ingest.keys import authenticate
 from tests.control_api.rows import make_checkpoint, make_run, make_signal
-from tests.serving import serving
+from tests.control_api.shell import Shell, said
 from trainer.commands import queue as command_queue
 from trainer.commands.inbox import Inbox
 from trainer.commands.kinds import SetLr
@@ -28,53 +24,13 @@ from trainer.commands.queue import Settlement
 LOGS = Path(__file__).parents[1] / "samples"
 
 
-@pytest.fixture
-def url(app: FastAPI) -> Iterator[str]:
-    """The real app on loopback."""
-    with serving(app) as address:
-        yield address
-
-
-@pytest.fixture
-def key(make_key: Callable[[Role], str]) -> str:
-    """A key for everything."""
-    return make_key("admin")
-
-
-Shell = Callable[..., Result]
-
-
-@pytest.fixture
-def shell(
-    url: str, key: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Shell:
-    """Runs `stovetop` with the server and the folder in its environment."""
-    monkeypatch.setenv("STOVETOP_URL", url)
-    monkeypatch.setenv("STOVETOP_KEY", key)
-    monkeypatch.setenv("STOVETOP_DATA", str(settings.data))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-    def run(*arguments: str) -> Result:
-        return CliRunner().invoke(stovetop, list(arguments))
-
-    return run
-
-
-def said(result: Result) -> dict[str, Any]:
-    """The one line of JSON that a successful command said."""
-    assert result.exit_code == 0, result.stderr
-    (line,) = result.stdout.splitlines()
-    value: dict[str, Any] = json.loads(line)
-    return value
-
-
 def test_a_key_is_made_and_shown_once(shell: Shell, engine: Engine) -> None:
     made = said(shell("keys", "create", "--role", "ingest", "--source", "shop", "--json"))
     with read(engine) as session:
         caller = authenticate(session, made["key"])
     assert caller is not None
     assert (caller.role, caller.source) == ("ingest", "shop")
-    assert set(made) == {"key", "key_id", "role", "source"}
+    assert set(made) == {"key", "key_id", "role", "source", "limits"}
 
 
 def test_a_keys_source_is_its_role_unless_named(shell: Shell) -> None:
@@ -229,7 +185,12 @@ def test_a_command_waits_for_its_outcome_and_says_the_step(shell: Shell) -> None
         (["pause", "online"], "pause", {}),
         (["resume", "online"], "resume", {}),
         (["stop", "online"], "stop", {}),
-        (["save", "online", "--name", "x", "--note", "y"], "save", {"name": "x", "note": "y"}),
+        (
+            ["save", "online", "--name", "x", "--note", "y"],
+            "save",
+            {"name": "x", "note": "y", "keep": True},
+        ),
+        (["save", "online", "--no-keep"], "save", {"note": "", "keep": False}),
         (["evaluate", "online", "fresh"], "evaluate", {"suite": "fresh"}),
         (
             ["lr", "online", "0.1", "--schedule", "cosine", "--steps", "9", "--group", "decay"],

@@ -5,13 +5,15 @@ from sqlalchemy import Engine
 
 from ingest.database import read, write
 from ingest.instance import ensure_instance
-from ingest.keys import ROLES, Caller, Role, allows, authenticate, create_key
+from ingest.keys import ROLES, UNLIMITED, Caller, Limits, Role, allows, authenticate, create_key
 from ingest.tables import ApiKey
 
 
-def make_key(engine: Engine, role: Role = "ingest", source: str = "demo") -> str:
+def make_key(
+    engine: Engine, role: Role = "ingest", source: str = "demo", limits: Limits = UNLIMITED
+) -> str:
     with write(engine) as session:
-        return create_key(session, role, source)
+        return create_key(session, role, source, limits)
 
 
 def caller_of(engine: Engine, key: str) -> Caller | None:
@@ -60,6 +62,30 @@ def test_a_role_that_does_not_exist_is_refused(engine: Engine) -> None:
 def test_a_source_must_be_a_word(engine: Engine) -> None:
     with pytest.raises(ValueError, match="source: "):
         make_key(engine, source="a source")
+
+
+def test_a_key_keeps_its_limits(engine: Engine) -> None:
+    limits = Limits(max_lr_factor=10.0, max_commands=20, needs_approval=True)
+    caller = caller_of(engine, make_key(engine, "operator", "agent", limits))
+    assert caller is not None
+    assert caller.limits == limits
+
+
+@pytest.mark.parametrize(
+    ("role", "limits", "field"),
+    [
+        ("operator", Limits(max_lr_factor=0.5), "max_lr_factor"),
+        ("operator", Limits(max_lr_factor=float("nan")), "max_lr_factor"),
+        ("operator", Limits(max_commands=0), "max_commands"),
+        ("admin", Limits(needs_approval=True), "role"),
+        ("viewer", Limits(max_commands=1), "role"),
+    ],
+)
+def test_a_limit_that_can_be_none_is_refused(
+    engine: Engine, role: Role, limits: Limits, field: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{field}: "):
+        make_key(engine, role, limits=limits)
 
 
 def test_an_admin_may_do_everything() -> None:

@@ -1,13 +1,15 @@
 """Commands that arrive in the midst of steps, and what became of them."""
 
+import json
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from sqlalchemy import Engine, select
 
 from ingest.database import read, write
 from tests.trainer.runs import ask
 from tests.waiting import wait_until
-from trainer.tables import Command, Metric, Run
+from trainer.tables import Checkpoint, Command, Metric, Run
 
 Asked = tuple[str, dict[str, object]]
 
@@ -28,13 +30,16 @@ def ask_now(engine: Engine, kind: str, **arguments: object) -> str:
 def asking(engine: Engine, script: Mapping[int, list[Asked]]) -> Callable[[int], None]:
     """What a witness does during its n-th step: submit the script's commands for it.
 
-    Before an undo it waits until everything before it is settled.
+    Before an undo it waits until everything before it is settled, and before a rollback to a
+    checkpoint that nobody named until it is listed.
     """
 
     def during(count: int) -> None:
         for kind, arguments in script.get(count, []):
             if kind == "undo":
                 wait_until(lambda: all_settled(engine))
+            if kind == "rollback":
+                wait_until(partial(is_known, engine, str(arguments["checkpoint"])))
             ask_now(engine, kind, **arguments)
 
     return during
@@ -49,6 +54,15 @@ def commands(engine: Engine) -> list[Command]:
 def all_settled(engine: Engine) -> bool:
     """Whether every command has come to its end."""
     return all(command.settled_at is not None for command in commands(engine))
+
+
+def is_known(engine: Engine, checkpoint: str) -> bool:
+    """Whether a checkpoint is listed, or a command asks for it."""
+    with read(engine) as session:
+        listed = session.scalars(select(Checkpoint).where(Checkpoint.name == checkpoint)).first()
+    return listed is not None or any(
+        json.loads(command.args_json).get("name") == checkpoint for command in commands(engine)
+    )
 
 
 def metric(engine: Engine, name: str, branch: str = "main") -> dict[int, float | None]:

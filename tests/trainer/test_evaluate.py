@@ -32,11 +32,13 @@ def worker(settings: Settings, engine: Engine) -> EvaluationWorker:
                 run_id="run",
                 branch="main",
                 step=3,
+                lr=5e-4,
                 name="main-3",
                 note="",
                 path="run/main/step-3",
                 digest="",
                 num_bytes=0,
+                is_kept=False,
                 created_at=time.time(),
             )
         )

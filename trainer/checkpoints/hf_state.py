@@ -2,16 +2,19 @@
 
 In: a trainer between two steps. Out: model.safetensors, optimizer.pt, scheduler.pt, rng_state.pth,
 trainer_state.json; and back again, inside the running loop, bit for bit: a step taken after
-`restore_state` equals the one taken after `write_state`. Pickles are read with weights_only alone.
-The trainer's own private savers are called, so that sharded and wrapped models keep working.
+`restore_state` equals the one taken after `copy_state`. Pickles are read with weights_only alone.
+The trainer's own private savers are called, so that a subclass that saves more keeps doing so.
 """
 
+from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 
 import torch
 from transformers import Trainer, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+
+from trainer.checkpoints.folder import WriteState
 
 # What belongs to the process that runs, not to the state that it goes back to.
 _OF_THE_PROCESS = {
@@ -27,13 +30,26 @@ _OF_THE_PROCESS = {
 }
 
 
-def write_state(trainer: Trainer, folder: Path) -> None:
-    """Write everything that the next step depends on, apart from the stream."""
-    trainer.save_model(str(folder), _internal_call=True)
-    trainer._save_optimizer_and_scheduler(str(folder))
+def copy_state(trainer: Trainer, folder: Path) -> WriteState:
+    """Copy everything that the next step depends on, apart from the stream.
+
+    What is large is copied in memory and written by what is returned; the rest is written at once.
+    """
+    assert trainer.model is not None
+    assert trainer.optimizer is not None
+    assert trainer.lr_scheduler is not None
+    model = deepcopy(trainer.model.state_dict())
+    optimizer = deepcopy(trainer.optimizer.state_dict())
+    torch.save(trainer.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
     trainer._save_scaler(str(folder))
     trainer._save_rng_state(str(folder))
     trainer.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def write() -> None:
+        trainer._save(str(folder), state_dict=model)
+        torch.save(optimizer, folder / OPTIMIZER_NAME)
+
+    return write
 
 
 def restore_state(trainer: Trainer, folder: Path) -> None:

@@ -5,7 +5,7 @@ alone writes any, so the register is complete. Out: a checkpoint by id or name, 
 branch, names that are free.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import count
 
 from sqlalchemy import select
@@ -26,6 +26,10 @@ class Register:
         """List one more."""
         self._saved.append(checkpoint)
 
+    def remove(self, checkpoint_ids: Collection[str]) -> None:
+        """These are not listed any more."""
+        self._saved = [c for c in self._saved if c.checkpoint_id not in checkpoint_ids]
+
     def find(self, wanted: str) -> CheckpointSaved:
         """A checkpoint by its id or name. Raises CommandRefused when there is none."""
         for checkpoint in self._saved:
@@ -33,6 +37,11 @@ class Register:
                 return checkpoint
         newest = [checkpoint.name for checkpoint in self._saved[: -NAMES_SHOWN - 1 : -1]]
         raise no_checkpoint(wanted, newest)
+
+    @property
+    def paths(self) -> list[str]:
+        """Where all of them are, relative to the runs folder."""
+        return [checkpoint.path for checkpoint in self._saved]
 
     def newest_first(self, branch: str) -> Iterator[CheckpointSaved]:
         """A branch's checkpoints, the last one saved first."""
@@ -42,15 +51,15 @@ class Register:
         """The newest checkpoint of one step, if it has any."""
         return next((c for c in self.newest_first(branch) if c.step == step), None)
 
-    def check_name(self, name: str) -> str:
-        """The name, if no checkpoint has it. Raises CommandRefused otherwise."""
-        if any(name == checkpoint.name for checkpoint in self._saved):
+    def check_name(self, name: str, coming: Collection[str] = ()) -> str:
+        """The name, if no checkpoint has it or will have it. Raises CommandRefused otherwise."""
+        if name in self._taken(coming):
             raise CommandRefused("name", f"the run has a checkpoint {name!r}; choose another name")
         return name
 
-    def free_name(self, branch: str, step: int) -> str:
-        """`<branch>-<step>`, with a number after it where that is taken."""
-        taken = {checkpoint.name for checkpoint in self._saved}
+    def free_name(self, branch: str, step: int, coming: Collection[str] = ()) -> str:
+        """`<branch>-<step>`, with a number after it where that is taken, or will be by `coming`."""
+        taken = self._taken(coming)
         stem = f"{branch}-{step}"
         return next(
             name
@@ -58,22 +67,29 @@ class Register:
             if (name := stem if attempt == 1 else f"{stem}-{attempt}") not in taken
         )
 
+    def _taken(self, coming: Collection[str]) -> set[str]:
+        return {*coming, *(checkpoint.name for checkpoint in self._saved)}
+
 
 def load_register(session: Session, run_id: str) -> Register:
     """The register of a run that is taken over."""
     rows = session.scalars(
-        select(Checkpoint).where(Checkpoint.run_id == run_id).order_by(Checkpoint.created_at)
+        select(Checkpoint)
+        .where(Checkpoint.run_id == run_id, Checkpoint.removed_at.is_(None))
+        .order_by(Checkpoint.created_at)
     )
     return Register(
         CheckpointSaved(
             checkpoint_id=row.checkpoint_id,
             branch=row.branch,
             step=row.step,
+            lr=row.lr,
             name=row.name,
             note=row.note,
             path=row.path,
             digest=row.digest,
             num_bytes=row.num_bytes,
+            is_kept=row.is_kept,
             at=row.created_at,
         )
         for row in rows

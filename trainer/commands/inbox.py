@@ -45,6 +45,7 @@ class Received:
     number: int
     command: AnyCommand | None
     mix: MixVersion | None = None
+    max_lr_factor: float | None = None
     refusal: str | None = None
 
 
@@ -154,7 +155,7 @@ def _receive(session: Session, row: Command) -> Received:
         mix = None if change is None else find_mix(session, change)
     except (ValidationError, CommandRefused, json.JSONDecodeError) as error:
         return Received(row.command_id, row.number, None, refusal=str(error))
-    return Received(row.command_id, row.number, command, mix)
+    return Received(row.command_id, row.number, command, mix, row.max_lr_factor)
 
 
 def _open_versions(engine: Engine) -> sqlite3.Connection:

@@ -186,11 +186,15 @@ class Stop(_Strict):
 
 
 class Save(_Strict):
-    """Write a checkpoint; without a name it is called after its branch and step."""
+    """Write a checkpoint; without a name it is called after its branch and step.
+
+    One that is not to be kept goes as the automatic ones do, when newer ones have come.
+    """
 
     kind: Literal["save"] = "save"
     name: Label | None = None
     note: Note = ""
+    keep: bool = True
 
 
 class Rollback(_Strict):

@@ -1,9 +1,10 @@
 """The queue of commands in SQL: submitted by anybody, settled by the run that holds the lease.
 
 One life: pending -> received -> applying -> applied | rejected | failed | expired, or pending ->
-cancelled. The order is a number from a counter on the run's row, taken in the transaction that
-stores the command, so a smaller number is never committed later. No torch here: the API calls
-`submit` and `cancel`.
+cancelled. A key that needs approval begins it with proposed -> pending | rejected (`approval`). The
+order is a number from a counter on the run's row, taken in the transaction that makes the command
+pending, so a smaller number is never committed later. No torch here: the API calls `submit` and
+`cancel`.
 """
 
 import json
@@ -16,9 +17,11 @@ from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
 from ingest.ids import content_id
+from ingest.keys import UNLIMITED, Limits
 from trainer.commands.idempotency import Request
 from trainer.commands.inline_mix import with_stored_mix
 from trainer.commands.kinds import AnyCommand, Undo
+from trainer.commands.limits import check_budget, check_rate
 from trainer.commands.references import CommandRefused, check_references
 from trainer.commands.undoing import check_undo
 from trainer.tables import Command, Run
@@ -30,15 +33,18 @@ __all__ = [
     "Settlement",
     "UnknownRun",
     "cancel",
+    "check",
     "expire_unsettled",
     "mark_received",
     "settle",
     "start_applying",
     "submit",
+    "take_number",
     "unsettled",
 ]
 
 UNSETTLED = ("pending", "received", "applying")
+CANCELLABLE = ("proposed", "pending")
 # `lost` is no end: its process died, and the one that takes over takes what is pending.
 ENDED_RUN_STATES = ("finished", "failed", "stopped")
 
@@ -77,18 +83,20 @@ def submit(
     actor: str,
     reason: str = "",
     request: Request | None = None,
+    limits: Limits = UNLIMITED,
 ) -> Command:
-    """Store a command as `pending` with the run's next number, and as made by `request`.
+    """Store a command with the run's next number, and as made by `request`.
 
-    An undo's reason begins with what it undoes. Raises UnknownRun, RunEnded, or CommandRefused
-    naming the argument.
+    It is `pending`, or `proposed` where the limits of whoever asks say so. An undo's reason begins
+    with what it undoes. Raises UnknownRun, RunEnded, BudgetSpent, or CommandRefused naming the
+    argument.
     """
-    state, number = _take_number(session, run_id)
+    state, number = take_number(session, run_id)
     if state in ENDED_RUN_STATES:
         raise RunEnded(f"the run is {state}; start it again before you ask something of it")
-    check_references(session, run_id, command)
-    if isinstance(command, Undo):
-        undone = check_undo(session, run_id, command.command)
+    undone = check(session, run_id, command, limits.max_lr_factor)
+    check_budget(session, run_id, actor, limits.max_commands)
+    if undone is not None:
         reason = f"undoes {undone.kind} #{undone.number}" + (f": {reason}" if reason else "")
     command = with_stored_mix(session, run_id, command, actor)
     row = Command(
@@ -99,17 +107,34 @@ def submit(
         args_json=json.dumps(command.arguments()),
         reason=reason,
         actor=actor,
-        state="pending",
+        state="proposed" if limits.needs_approval else "pending",
         created_at=time.time(),
         idempotency_key=request and request.key,
         request_digest=request and request.digest,
+        max_lr_factor=limits.max_lr_factor,
     )
     session.add(row)
     session.flush()
     return row
 
 
-def _take_number(session: Session, run_id: str) -> tuple[str, int]:
+def check(
+    session: Session, run_id: str, command: AnyCommand, max_lr_factor: float | None
+) -> Command | None:
+    """Refuse what can't be carried out as things stand; the answer is what an undo would undo.
+
+    Raises CommandRefused naming the argument; it is RateLimited where the key may not.
+    """
+    check_references(session, run_id, command)
+    undone = None
+    if isinstance(command, Undo):
+        undone = check_undo(session, run_id, command.command)
+    check_rate(session, run_id, command, max_lr_factor)
+    return undone
+
+
+def take_number(session: Session, run_id: str) -> tuple[str, int]:
+    """The run's state and its next number; the run stays locked. Raises UnknownRun."""
     taken = session.execute(
         update(Run)
         .where(Run.run_id == run_id)
@@ -148,11 +173,13 @@ def mark_received(session: Session, command_ids: Sequence[str], at: float) -> se
 
 
 def cancel(session: Session, command_id: str, *, actor: str) -> Command:
-    """Let nobody take a pending command; one that is cancelled already stays so.
+    """Let nobody take a pending or proposed command; one that is cancelled already stays so.
 
     Raises NotCancellable once the trainer has it, LookupError where there is none.
     """
-    cancelled = update(Command).where(Command.command_id == command_id, Command.state == "pending")
+    cancelled = update(Command).where(
+        Command.command_id == command_id, Command.state.in_(CANCELLABLE)
+    )
     session.execute(
         cancelled.values(state="cancelled", settled_at=time.time(), error=f"cancelled by {actor}")
     )
@@ -160,7 +187,9 @@ def cancel(session: Session, command_id: str, *, actor: str) -> Command:
     if row is None:
         raise LookupError(f"there is no command {command_id!r}")
     if row.state != "cancelled":
-        raise NotCancellable(f"the command is {row.state}; only a pending one can be cancelled")
+        raise NotCancellable(
+            f"the command is {row.state}; a pending or proposed one can be cancelled"
+        )
     return row
 
 
@@ -194,7 +223,7 @@ def expire_unsettled(session: Session, run_id: str, at: float) -> int:
     """Expire what nobody will take any more, in the transaction that ends the run."""
     result = session.execute(
         update(Command)
-        .where(Command.run_id == run_id, Command.state.in_(UNSETTLED))
+        .where(Command.run_id == run_id, Command.state.in_(("proposed", *UNSETTLED)))
         .values(state="expired", settled_at=at, error="the run ended first")
     )
     assert isinstance(result, CursorResult)

@@ -93,6 +93,7 @@ def _check_branch_is_free(session: Session, run_id: str, branch: str | None) -> 
 def _check_checkpoint(session: Session, run_id: str, wanted: str) -> None:
     known = select(Checkpoint).where(
         Checkpoint.run_id == run_id,
+        Checkpoint.removed_at.is_(None),
         or_(Checkpoint.checkpoint_id == wanted, Checkpoint.name == wanted),
     )
     if session.scalars(known).first() is not None:
@@ -105,7 +106,7 @@ def _check_checkpoint(session: Session, run_id: str, wanted: str) -> None:
     if wanted not in {json.loads(args).get("name") for args in session.scalars(coming)}:
         newest = (
             select(Checkpoint.name)
-            .where(Checkpoint.run_id == run_id)
+            .where(Checkpoint.run_id == run_id, Checkpoint.removed_at.is_(None))
             .order_by(Checkpoint.created_at.desc())
             .limit(NAMES_SHOWN)
         )

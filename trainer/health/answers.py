@@ -159,6 +159,7 @@ def _checkpoint_before(now: _Now, step: int) -> str:
         select(Checkpoint)
         .where(
             Checkpoint.run_id == now.run.run_id,
+            Checkpoint.removed_at.is_(None),
             on_line(now.line, Checkpoint.branch, Checkpoint.step),
         )
         .order_by(Checkpoint.step.desc(), Checkpoint.created_at.desc())

@@ -90,6 +90,24 @@ class StepTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """The trainer has evaluated its own model; metrics are named as Hugging Face does."""
+
+    is_urgent: ClassVar[bool] = True
+    branch: str
+    step: int
+    metrics: dict[str, float]
+
+    def write(self, session: Session, run_id: str) -> None:
+        """Upsert them as the step's."""
+        key = {"run_id": run_id, "branch": self.branch, "step": self.step}
+        for name, value in self.metrics.items():
+            shown = None if math.isnan(value) else float(value)
+            row = {"name": f"eval:{name.removeprefix('eval_')}", "value": shown}
+            session.execute(_UPSERT_METRIC, [key | row])
+
+
+@dataclass(frozen=True, slots=True)
 class RunStarved:
     """No slice of the mix has a sample: the run waits after a step for one."""
 

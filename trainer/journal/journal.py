@@ -6,6 +6,7 @@ until they are in; so after a crash a recorded step implies everything before it
 taken over writes nothing more. At 20 entries a transaction the write lock is held for 2 ms.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 BATCH_ENTRIES = 20
 LINGER_S = 0.1  # steps gather this long, so that a 20 ms step does not pay a commit of its own
 RETRY_S = 0.25
+PATIENCE_S = 60.0  # of a run that has ended while the database is away
 # A day at one step a second. Beyond it steps are kept without their metrics: lineage matters more.
 MAX_BACKLOG = 100_000
 
@@ -49,6 +51,7 @@ class Journal:
         self._changed = threading.Condition()
         self._is_urgent = False
         self._is_closing = False
+        self._closing_since = math.inf
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
@@ -80,14 +83,15 @@ class Journal:
             self._changed.notify_all()
             return self._changed.wait_for(self._is_done, timeout_s) and self._failure is None
 
-    def close(self, timeout_s: float = 1.0) -> None:
-        """Write what is left, for at most `timeout_s`, and end the thread."""
+    def close(self) -> None:
+        """Write what is left and end the thread; an outage is waited out for PATIENCE_S."""
         with self._changed:
             self._is_closing = True
+            self._closing_since = time.monotonic()
             self._changed.notify_all()
-        self._thread.join(timeout_s)
+        self._thread.join()
         if self._entries:
-            log.warning("journal_closed_early", num_unwritten=len(self._entries))
+            log.error("journal_incomplete", num_unwritten=len(self._entries))
 
     def _is_done(self) -> bool:
         return not self._entries or self._failure is not None
@@ -98,6 +102,8 @@ class Journal:
             try:
                 self._commit(batch)
             except OperationalError as error:
+                if self._has_given_up():
+                    return self._fail(error)
                 self._wait_out(error)
             except LeaseLost as error:
                 return self._fail(error)
@@ -137,6 +143,9 @@ class Journal:
     def _wait_out(self, error: OperationalError) -> None:
         log.warning("journal_delayed", num_waiting=len(self._entries), reason=str(error.orig))
         time.sleep(RETRY_S)
+
+    def _has_given_up(self) -> bool:
+        return self._is_closing and time.monotonic() - self._closing_since > PATIENCE_S
 
     def _fail(self, error: Exception) -> None:
         with self._changed:

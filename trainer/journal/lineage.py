@@ -20,11 +20,13 @@ class CheckpointSaved:
     checkpoint_id: str
     branch: str
     step: int
+    lr: float
     name: str
     note: str
     path: str
     digest: str
     num_bytes: int
+    is_kept: bool
     at: float
 
     def write(self, session: Session, run_id: str) -> None:
@@ -35,12 +37,15 @@ class CheckpointSaved:
                 run_id=run_id,
                 branch=self.branch,
                 step=self.step,
+                lr=self.lr,
                 name=self.name,
                 note=self.note,
                 path=self.path,
                 digest=self.digest,
                 num_bytes=self.num_bytes,
+                is_kept=self.is_kept,
                 created_at=self.at,
+                removed_at=None,
             )
         )
 

@@ -1,24 +1,32 @@
 """A transformers.Trainer that obeys commands at step boundaries; Hugging Face's loop as it is.
 
-In: any Trainer class. Out: a subclass with the same constructor and one more argument. What it
-changes: batches come from our stream, not prepared by accelerate (whose loader looks one batch
-ahead, so that a new mix would come a batch late); the learning rate lives in a `LiveSchedule`;
-frozen parameters lose their gradients; a callback hands every boundary over. No line of the loop
-is copied.
+In: any Trainer class. Out: a subclass with the same constructor. What it changes: batches come from
+the run, not prepared by accelerate (whose loader looks one batch ahead, so that a new mix would
+come a batch late); the learning rate lives in a `LiveSchedule`; frozen parameters lose their
+gradients; evaluation leaves no trace on the generators; a callback hands every boundary over. No
+line of the loop is copied.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    SchedulerType,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from typing_extensions import override
 
 from trainer.family import Tensors
 from trainer.loop.frozen import Frozen
+from trainer.loop.generators import preserved_generators
 from trainer.loop.observed import ObservedStep
 from trainer.loop.schedule import LiveSchedule
 
@@ -37,6 +45,12 @@ class Interaction(Protocol):
     def after_step(self, trainer: Trainer) -> None:
         """The boundary after a step."""
 
+    def save(self, trainer: Trainer) -> None:
+        """An automatic checkpoint, where the loop wants one."""
+
+    def evaluated(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """The trainer has judged the model by itself."""
+
 
 if TYPE_CHECKING:
     _Base = Trainer
@@ -45,37 +59,59 @@ else:
 
 
 class InteractiveTrainer(_Base):
-    """What `make_interactive` mixes into a Trainer class."""
+    """What `interactive` mixes into a Trainer class; set `interaction` before `train`."""
 
-    def __init__(self, *args: Any, interaction: Interaction, **kwargs: Any) -> None:
+    interaction: Interaction
+    evaluates_itself = False  # else a worker judges its checkpoints
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.args.lr_scheduler_type != "constant":
-            raise ValueError("lr_scheduler_type: give 'constant'; the rate changes by commands")
+        if self.args.load_best_model_at_end:
+            raise ValueError("load_best_model_at_end: leave it out; roll the run back instead")
+        if self.args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
+            raise ValueError("lr_scheduler_type: give one that steps by itself, not on a metric")
         # A loss that is not a number must be seen, and a restored stream has nothing to skip.
         self.args.logging_nan_inf_filter = False
         self.args.ignore_data_skip = True
         self._has_own_optimizer = self.optimizer is not None
-        self.interaction = interaction
         self.frozen = Frozen()
         self.add_callback(_Boundaries(self))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Our stream as the loop's loader."""
+        """The run's batches as the loop's loader."""
         return cast("DataLoader[Any]", _Batches(self))
+
+    def authors_dataloader(self) -> DataLoader[Any]:
+        """The loader that the Trainer would have without us."""
+        return super().get_train_dataloader()
 
     @override
     def create_scheduler(
         self, num_training_steps: int, optimizer: Optimizer | None = None
     ) -> LRScheduler:
-        """The live schedule, over the optimizer that the loop steps."""
-        if self.lr_scheduler is None:
-            schedule = LiveSchedule(
-                cast("Optimizer", optimizer or self.optimizer),
-                is_hugging_faces=not self._has_own_optimizer,
-            )
-            self.lr_scheduler = cast("Any", schedule)  # HF's annotation says LambdaLR
-            self._created_lr_scheduler = True
-        return live_schedule(self)
+        """The live schedule, over the optimizer that the loop steps and its author's schedule."""
+        if isinstance(self.lr_scheduler, LiveSchedule):
+            return self.lr_scheduler
+        if self.lr_scheduler is None and self.args.lr_scheduler_type != SchedulerType.CONSTANT:
+            super().create_scheduler(num_training_steps, optimizer)
+        schedule = LiveSchedule(
+            cast("Optimizer", optimizer or self.optimizer),
+            self.lr_scheduler,
+            is_hugging_faces=not self._has_own_optimizer,
+        )
+        self.lr_scheduler = cast("Any", schedule)  # HF's annotation says LambdaLR
+        self._created_lr_scheduler = True
+        return schedule
+
+    @override
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Hugging Face's, without a trace on the generators that the next steps draw from."""
+        with preserved_generators():
+            return super().evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, *_model_and_trial: object) -> None:
+        """The loop's own moments, by `save_strategy`, make the run's verified checkpoints."""
+        self.interaction.save(self)
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Tensor | Any], *args: Any, **kwargs: Any
@@ -93,8 +129,8 @@ class InteractiveTrainer(_Base):
         return grad_norm
 
 
-def make_interactive(trainer_class: type[Trainer]) -> type[InteractiveTrainer]:
-    """`trainer_class` as an interactive one: same constructor, and `interaction=`."""
+def interactive(trainer_class: type[Trainer]) -> type[InteractiveTrainer]:
+    """`trainer_class` with the same constructor, made to obey its `interaction`."""
     name = f"Interactive{trainer_class.__name__}"
     return cast("type[InteractiveTrainer]", type(name, (InteractiveTrainer, trainer_class), {}))
 
@@ -110,6 +146,12 @@ def frozen_of(trainer: Trainer) -> Frozen:
     """The frozen parameters of an interactive trainer."""
     assert isinstance(trainer, InteractiveTrainer)
     return trainer.frozen
+
+
+def evaluates_itself(trainer: Trainer) -> bool:
+    """Whether an interactive trainer judges its model in its own process."""
+    assert isinstance(trainer, InteractiveTrainer)
+    return trainer.evaluates_itself
 
 
 def model_of(trainer: Trainer) -> nn.Module:
@@ -146,3 +188,9 @@ class _Boundaries(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._trainer.interaction.after_step(self._trainer)
+
+    @override
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._trainer.interaction.evaluated(self._trainer, kwargs["metrics"])

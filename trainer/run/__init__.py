@@ -6,6 +6,7 @@ take_over, rerun          what a process that died had recorded, done again
 boundary                  between two steps: the one place where a run changes
 supply                    mix, adoptions and stream as one: the next batch
 settling, apply, effect   a command is carried out, or refused with the reason
+limit                     how far a limited key's command may move the rates
 tuning, aspects           what is learnt and how fast; what was in force, and back to it
 live                      where the run stands; saved and restored as a whole
 """

@@ -30,11 +30,11 @@ from trainer.commands.kinds import (
 )
 from trainer.commands.references import CommandRefused, MixVersion
 from trainer.journal.command_entries import EvaluationAsked
-from trainer.journal.entries import Entry
-from trainer.journal.lineage import BranchOpened
-from trainer.loop.interactive import live_schedule
+from trainer.journal.lineage import BranchOpened, CheckpointSaved
+from trainer.loop.interactive import evaluates_itself, live_schedule
 from trainer.run.aspects import aspects_like, lr_of, mix_of_run, paused, restore_aspects
-from trainer.run.effect import Effect
+from trainer.run.effect import Effect, OnceSaved
+from trainer.run.limit import check_limit, shown_rates
 from trainer.run.live import LiveRun
 from trainer.run.supply import Repeat
 from trainer.run.tuning import check_lr, tune
@@ -42,10 +42,14 @@ from trainer.run.tuning import check_lr, tune
 FLUSH_S = 2.0
 
 
-def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect:
+def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect | OnceSaved:
     """Carry out one command at a step boundary."""
+    effect: Effect | OnceSaved
     match received.command:
         case SetLr() | SetOptimizer() | Freeze() | Unfreeze() | ResetParameters() as command:
+            if isinstance(command, SetLr):
+                rates = live_schedule(trainer).rates
+                check_limit(trainer, rates, command, received.max_lr_factor)
             effect = tune(command, run, trainer, received.number)
         case SetMix():
             effect = _set_mix(received.mix, run)
@@ -59,11 +63,11 @@ def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect:
         case Save() as command:
             effect = _save(command, run, trainer)
         case Rollback() as command:
-            effect = _roll_back(command, received.mix, run, trainer)
+            effect = _roll_back(command, received, run, trainer)
         case Evaluate() as command:
             effect = _evaluate(command, received.command_id, run, trainer)
         case Undo() as command:
-            effect = _undo(command, run, trainer)
+            effect = _undo(command, received, run, trainer)
         case None:
             raise CommandRefused("args", received.refusal or "not understood")
         case _:
@@ -84,28 +88,49 @@ def _set_paused(run: LiveRun, *, is_paused: bool) -> Effect:
     return Effect(before, paused(run))
 
 
-def _undo(command: Undo, run: LiveRun, trainer: Trainer) -> Effect:
+def _undo(command: Undo, received: Received, run: LiveRun, trainer: Trainer) -> Effect:
     """Restore what the command found; a rollback's tip comes back on a branch of its own."""
     done = run.undoables.find(command.command)
     if done.kind == "rollback":
         tip = Rollback(checkpoint=done.before["checkpoint_id"])
-        return _roll_back(tip, None, run, trainer)
+        return _roll_back(tip, received, run, trainer)
+    check_limit(trainer, shown_rates(trainer, done.before), None, received.max_lr_factor)
     now = aspects_like(run, trainer, done.before)
     restore_aspects(run, trainer, done.before)
     return Effect(now, aspects_like(run, trainer, done.before))
 
 
-def _save(command: Save, run: LiveRun, trainer: Trainer) -> Effect:
-    saved = run.save(trainer, name=command.name, note=command.note)
-    return Effect({}, {"checkpoint_id": saved.checkpoint_id, "name": saved.name}, (saved,))
+def _save(command: Save, run: LiveRun, trainer: Trainer) -> OnceSaved:
+    saving = run.save(trainer, name=command.name, note=command.note, keep=command.keep)
+    return OnceSaved(
+        saving,
+        lambda saved: Effect({}, {"checkpoint_id": saved.checkpoint_id, "name": saved.name}),
+    )
 
 
-def _evaluate(command: Evaluate, command_id: str, run: LiveRun, trainer: Trainer) -> Effect:
-    entries: list[Entry] = []
-    checkpoint = run.register.of_step(run.branch, trainer.state.global_step)
-    if checkpoint is None:
-        checkpoint = run.save(trainer, note=f"to be judged on {command.suite}")
-        entries.append(checkpoint)
+def _evaluate(
+    command: Evaluate, command_id: str, run: LiveRun, trainer: Trainer
+) -> Effect | OnceSaved:
+    step = trainer.state.global_step
+    if evaluates_itself(trainer):
+        return _evaluate_here(trainer)
+    checkpoint = run.register.of_step(run.branch, step)
+    if checkpoint is not None:
+        return _judge(command, command_id, checkpoint)
+    saving = run.saver.of_step(run.branch, step)
+    if saving is None:
+        saving = run.save(trainer, note=f"to be judged on {command.suite}")
+    return OnceSaved(saving, lambda saved: _judge(command, command_id, saved))
+
+
+def _evaluate_here(trainer: Trainer) -> Effect:
+    if trainer.eval_dataset is None:
+        raise CommandRefused("suite", "the Trainer was given no eval_dataset")
+    step, metrics = trainer.state.global_step, trainer.evaluate()
+    return Effect({}, {"step": step, "metrics": metrics})
+
+
+def _judge(command: Evaluate, command_id: str, checkpoint: CheckpointSaved) -> Effect:
     asked = EvaluationAsked(
         evaluation_id=content_id(command_id, command.suite),
         checkpoint_id=checkpoint.checkpoint_id,
@@ -118,25 +143,27 @@ def _evaluate(command: Evaluate, command_id: str, run: LiveRun, trainer: Trainer
         "checkpoint_id": checkpoint.checkpoint_id,
         "step": checkpoint.step,
     }
-    return Effect({}, after, (*entries, asked))
+    return Effect({}, after, (asked,))
 
 
-def _roll_back(command: Rollback, mix: MixVersion | None, run: LiveRun, trainer: Trainer) -> Effect:
+def _roll_back(command: Rollback, received: Received, run: LiveRun, trainer: Trainer) -> Effect:
+    run.saver.wait()  # it may be the one to go back to, and what is written may let old ones go
     target = run.register.find(command.checkpoint)
     branch = run.free_branch(command.branch)
     position = run.read(target).position
     check_lr(command.set_lr, position.rates, trainer, "set_lr.")
+    limit = received.max_lr_factor
+    check_limit(trainer, position.rates, command.set_lr, limit, "set_lr.")
     if not run.journal.flush(FLUSH_S):
         raise TimeoutError("the database is away; a rollback reads the adoptions from it")
     tip = run.save(trainer, note=f"the tip before the rollback to {target.name}")
-    run.journal.write(tip)
     repeats = [Repeat(target.branch, run.tips[target.branch], is_own=False)]
     run.restore(trainer, target, position, repeats if command.hold_data else [])
     run.open_branch(branch, target.step)
     if command.set_lr is not None:
         live_schedule(trainer).change(command.set_lr)
-    if mix is not None:
-        run.supply.set_mix(mix)
+    if received.mix is not None:
+        run.supply.set_mix(received.mix)
     opened = BranchOpened(
         name=branch,
         parent=target.branch,

@@ -9,9 +9,8 @@ come by the inbox. Nothing but `stop`, a signal or the last step ends a run.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import structlog
 from transformers import Trainer
 
@@ -19,10 +18,9 @@ from trainer.checkpoints.folder import CheckpointFailed
 from trainer.commands.inbox import Inbox
 from trainer.family import Tensors
 from trainer.journal.command_entries import CommandStarted
-from trainer.journal.entries import RunStarved
+from trainer.journal.entries import Judged, RunStarved
 from trainer.loop.observed import ObservedStep
 from trainer.mix.sampler import NothingToDraw
-from trainer.mix.stream import Arrays
 from trainer.run.live import LiveRun
 from trainer.run.rerun import Rerun
 from trainer.run.settling import carry_out
@@ -46,22 +44,24 @@ class Boundary:
         open_inbox: Callable[[], Inbox],
         *,
         stop_asked: threading.Event,
-        save_every: int,
     ) -> None:
+        self.outcome = "stopped"
         self.observed = ObservedStep()
         self._run = run
         self._rerun = rerun
         self._open_inbox = open_inbox
         self._inbox: Inbox | None = None
         self._stop_asked = stop_asked
-        self._save_every = save_every
         self._num_waits = 0  # for samples, in a row
 
     def before_first_step(self, trainer: Trainer) -> None:
         """Restore what the run goes on from, or save what it starts from."""
         self._rerun.start(self._run, trainer)
         if self._rerun.origin is None:
-            self._run.journal.write(self._run.save(trainer, note="the start"))
+            self._run.save(trainer, note="the start", keep=True)
+            self._run.saver.wait()
+            if self._run.register.of_step(self._run.branch, 0) is None:
+                raise CheckpointFailed("the first checkpoint could not be written, see the log")
         self._cross(trainer)
 
     def after_step(self, trainer: Trainer) -> None:
@@ -69,8 +69,8 @@ class Boundary:
         run, step = self._run, trainer.state.global_step
         run.tips[run.branch] = step
         run.journal.write(self.observed.finish(run.branch, step, run.supply.status))
-        if step % self._save_every == 0:
-            self._save(trainer)
+        if step % run.family.save_every == 0:
+            self.save(trainer)
         self._cross(trainer)
 
     def next_step(self, trainer: Trainer) -> list[Tensors]:
@@ -80,26 +80,39 @@ class Boundary:
         """
         while not self._run.is_ending:
             try:
-                batch = self._run.supply.next_batch()
+                drawn = self._run.supply.draw(trainer.args.gradient_accumulation_steps)
             except NothingToDraw as nothing:
                 self._wait_for_samples(trainer, nothing)
                 continue
             self._num_waits = 0
-            self.observed.take_batch(batch.numbers)
-            return self._micro_batches(batch.arrays, trainer.args.gradient_accumulation_steps)
+            self.observed.take_batch(drawn.numbers)
+            return drawn.micro_batches
         return []
+
+    def save(self, trainer: Trainer) -> None:
+        """An automatic checkpoint, unless the step has one; a full disk is no end of the run."""
+        run, step = self._run, trainer.state.global_step
+        if run.register.of_step(run.branch, step) or run.saver.of_step(run.branch, step):
+            return
+        try:
+            run.save(trainer)
+        except CheckpointFailed as error:
+            log.warning("checkpoint_failed", run_id=run.run_id, step=step, reason=str(error))
+
+    def evaluated(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """The trainer has judged the model by itself."""
+        run = self._run
+        run.journal.write(Judged(run.branch, trainer.state.global_step, dict(metrics)))
+
+    def finish(self, trainer: Trainer) -> None:
+        """The loop has ended; where somebody's callback ended it, the run does, too."""
+        if not self._run.is_ending:
+            self._end(trainer)
 
     def close(self) -> None:
         """End reception."""
         if self._inbox is not None:
             self._inbox.close()
-
-    def _micro_batches(self, arrays: Arrays, count: int) -> list[Tensors]:
-        parts = {name: np.array_split(array, count) for name, array in arrays.items()}
-        return [
-            self._run.family.collate({name: part[index] for name, part in parts.items()})
-            for index in range(count)
-        ]
 
     def _wait_for_samples(self, trainer: Trainer, nothing: NothingToDraw) -> None:
         self._num_waits += 1
@@ -133,7 +146,7 @@ class Boundary:
             received = self._inbox.take() if self._inbox is not None else []
             for command in received:
                 run.journal.write(CommandStarted(command.command_id))
-                run.journal.write(carry_out(command, run, trainer))
+                carry_out(command, run, trainer)
                 if run.is_ending:
                     return started_at
             if self._stop_asked.is_set():
@@ -146,15 +159,8 @@ class Boundary:
     def _end(self, trainer: Trainer) -> None:
         self._run.is_ending = True
         self._run.journal.write(self._run.moved(trainer, "stopping"))
-        self._save(trainer)
+        self.save(trainer)
+        self._run.saver.wait()
+        is_over = trainer.state.global_step >= trainer.state.max_steps
+        self.outcome = "finished" if is_over else "stopped"
         trainer.control.should_training_stop = True
-
-    def _save(self, trainer: Trainer) -> None:
-        """An automatic checkpoint, unless the step has one; a full disk is no end of the run."""
-        run, step = self._run, trainer.state.global_step
-        if run.register.of_step(run.branch, step) is not None:
-            return
-        try:
-            run.journal.write(run.save(trainer))
-        except CheckpointFailed as error:
-            log.warning("checkpoint_failed", run_id=run.run_id, step=step, reason=str(error))

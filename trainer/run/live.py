@@ -13,18 +13,25 @@ from pathlib import Path
 from transformers import Trainer
 
 from ingest.ids import content_id
-from trainer.checkpoints.folder import Manifest, RunPosition, read_manifest, write_checkpoint
-from trainer.checkpoints.hf_state import restore_state, write_state
+from trainer.checkpoints.folder import (
+    Manifest,
+    RunPosition,
+    WriteState,
+    begin_checkpoint,
+    read_manifest,
+)
+from trainer.checkpoints.hf_state import copy_state, restore_state
 from trainer.checkpoints.register import Register
 from trainer.commands.references import CommandRefused
 from trainer.commands.undoing import Undoables
-from trainer.family import ModelFamily
+from trainer.family import Family
 from trainer.journal.entries import RunMoved
 from trainer.journal.journal import Journal
 from trainer.journal.lease import Lease
 from trainer.journal.lineage import CheckpointSaved
 from trainer.loop.interactive import frozen_of, live_schedule, model_of
 from trainer.loop.modules import names_of, parameters_named
+from trainer.run.saving import Saver, Saving
 from trainer.run.supply import Repeat, Supply
 
 
@@ -43,9 +50,10 @@ class LiveRun:
     supply: Supply
     journal: Journal
     lease: Lease
-    family: ModelFamily
+    family: Family
     runs_path: Path
     undoables: Undoables
+    saver: Saver
     command_number: int = 0
     is_paused: bool = False
     is_ending: bool = False
@@ -81,37 +89,42 @@ class LiveRun:
             mix_version=self.supply.mix.version,
         )
 
-    def save(self, trainer: Trainer, *, name: str | None = None, note: str = "") -> CheckpointSaved:
-        """Write a verified checkpoint of this very moment, to be journalled by the caller.
+    def save(
+        self, trainer: Trainer, *, name: str | None = None, note: str = "", keep: bool = False
+    ) -> Saving:
+        """Copy this very moment's state, to be written and verified beside the next steps.
 
         Raises CommandRefused for a name that is taken, CheckpointFailed, or LeaseLost.
         """
         self.lease.assert_not_lost()
-        step = trainer.state.global_step
-        register = self.register
-        name = register.check_name(name) if name else register.free_name(self.branch, step)
+        step, register = trainer.state.global_step, self.register
+        coming = [saving.name for saving in self.saver.under_way]
+        free_name = register.free_name(self.branch, step, coming)
+        name = register.check_name(name, coming) if name else free_name
+        self.saver.wait_for_room()
         folder = self.runs_path / self.run_id / self.branch / f"step-{step}"
-        written = write_checkpoint(
-            folder, self.position(trainer), lambda folder: self._write(trainer, folder)
+        unfinished = begin_checkpoint(
+            folder, self.position(trainer), lambda folder: self._copy(trainer, folder)
         )
-        path = str(written.path.relative_to(self.runs_path))
-        saved = CheckpointSaved(
+        path = str(unfinished.path.relative_to(self.runs_path))
+        listed = CheckpointSaved(
             checkpoint_id=content_id(self.run_id, path),
             branch=self.branch,
             step=step,
+            lr=live_schedule(trainer).rates[0],
             name=name,
             note=note,
             path=path,
-            digest=written.digest,
-            num_bytes=written.num_bytes,
+            digest="",
+            num_bytes=0,
+            is_kept=keep,
             at=time.time(),
         )
-        register.add(saved)
-        return saved
+        return self.saver.begin(unfinished, listed)
 
-    def _write(self, trainer: Trainer, folder: Path) -> None:
-        write_state(trainer, folder)
+    def _copy(self, trainer: Trainer, folder: Path) -> WriteState:
         self.family.write_config(folder)
+        return copy_state(trainer, folder)
 
     def read(self, checkpoint: CheckpointSaved) -> Manifest:
         """A checkpoint's manifest once all its files check out. Raises CheckpointDamaged."""

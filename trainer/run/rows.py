@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from ingest.database import write
 from ingest.ids import content_id
 from trainer.commands.kinds import Label, MixChange, Rate
-from trainer.commands.references import CommandRefused, find_mix
+from trainer.commands.references import CommandRefused, MixVersion, find_mix
 from trainer.family import ModelFamily
 from trainer.tables import Branch, Run
 
@@ -64,7 +64,6 @@ def options_of(run: Run) -> RunOptions:
 
 
 def _make(session: Session, name: str, options: RunOptions, family: ModelFamily) -> Run:
-    _NAME.validate_python(name)
     if options.mix is None:
         raise CommandRefused("mix", "a new run needs one to draw from")
     mix = find_mix(session, MixChange(name=options.mix), "mix")
@@ -76,11 +75,39 @@ def _make(session: Session, name: str, options: RunOptions, family: ModelFamily)
         base=options.base,
         recipe=family.name,
     )
+    return insert_run(
+        session,
+        name,
+        made_with,
+        recipe=family.name,
+        mix=mix,
+        representation=family.representation,
+        environment=family.environment,
+    )
+
+
+def insert_run(
+    session: Session,
+    name: str,
+    made_with: RunOptions,
+    *,
+    recipe: str,
+    mix: MixVersion,
+    representation: str,
+    environment: str,
+) -> Run:
+    """A new run with its first branch.
+
+    Raises ValidationError where its name could not stand in an address.
+    """
+    _NAME.validate_python(name)
+    assert made_with.max_steps is not None
+    assert made_with.lr is not None
     now = time.time()
     run = Run(
         run_id=content_id("run", name),
         name=name,
-        recipe=family.name,
+        recipe=recipe,
         config_json=made_with.model_dump_json(),
         state="starting",
         branch=FIRST_BRANCH,
@@ -89,8 +116,8 @@ def _make(session: Session, name: str, options: RunOptions, family: ModelFamily)
         lr=made_with.lr,
         mix_name=mix.name,
         mix_version=mix.version,
-        representation=family.representation,
-        environment=family.environment,
+        representation=representation,
+        environment=environment,
         command_counter=0,
         fence=0,
         created_at=now,

@@ -6,57 +6,58 @@ wrong with a command is that command's end and not the run's, unless a checkpoin
 way or the run was taken over.
 """
 
-import time
-from typing import Literal
-
 import structlog
 from transformers import Trainer
 
+from trainer.checkpoints.folder import CheckpointFailed
 from trainer.commands.inbox import Received
-from trainer.commands.queue import Settlement
 from trainer.commands.references import CommandRefused
 from trainer.commands.undoing import Done
-from trainer.journal.command_entries import CommandSettled
 from trainer.journal.entries import Entry, Together
 from trainer.journal.lease import LeaseLost
 from trainer.run.apply import apply
-from trainer.run.effect import Effect
+from trainer.run.effect import Effect, OnceSaved, applied, unapplied
 from trainer.run.live import LiveRun, RestoreFailed
+from trainer.run.saving import Outcome, Settle
 
 log = structlog.get_logger()
 
 
-def carry_out(received: Received, run: LiveRun, trainer: Trainer) -> Together:
-    """Apply a command; the answer is to be journalled."""
-    settlement, entries = _settle(received, run, trainer)
+def carry_out(received: Received, run: LiveRun, trainer: Trainer) -> None:
+    """Apply a command; the answer goes into the journal, now or once a checkpoint is written."""
+    settled = _settle(received, run, trainer)
     run.command_number = received.number
-    log.info("command_settled", command_id=received.command_id, state=settlement.state)
-    return Together((*entries, CommandSettled(settlement), run.moved(trainer)))
+    if settled:
+        run.journal.write(Together((*settled, run.moved(trainer))))
 
 
-def _settle(
-    received: Received, run: LiveRun, trainer: Trainer
-) -> tuple[Settlement, tuple[Entry, ...]]:
+def _settle(received: Received, run: LiveRun, trainer: Trainer) -> tuple[Entry, ...]:
     try:
         effect = apply(received, run, trainer)
     except (LeaseLost, RestoreFailed):
         raise
     except CommandRefused as error:
-        return _unapplied(received, run, "rejected", error), ()
+        log.info("command_rejected", command_id=received.command_id, reason=str(error))
+        return unapplied(received, "rejected", error, branch=run.branch)
     except Exception as error:
         log.exception("command_failed", command_id=received.command_id)
-        return _unapplied(received, run, "failed", error), ()
+        return unapplied(received, "failed", error, branch=run.branch)
+    step = trainer.state.global_step + 1
+    if isinstance(effect, OnceSaved):
+        effect.saving.once_over(_settle_then(received, effect, run.branch, step), run.journal.write)
+        return ()
     _note(received, effect, run)
-    settlement = Settlement(
-        command_id=received.command_id,
-        state="applied",
-        at=time.time(),
-        branch=run.branch,
-        effective_step=trainer.state.global_step + 1,
-        before=dict(effect.before),
-        after=dict(effect.after),
-    )
-    return settlement, effect.entries
+    log.info("command_applied", command_id=received.command_id, effective_step=step)
+    return applied(received, effect, branch=run.branch, effective_step=step)
+
+
+def _settle_then(received: Received, once_saved: OnceSaved, branch: str, step: int) -> Settle:
+    def settle(outcome: Outcome) -> tuple[Entry, ...]:
+        if isinstance(outcome, CheckpointFailed):
+            return unapplied(received, "failed", outcome, branch=branch)
+        return applied(received, once_saved.effect(outcome), branch=branch, effective_step=step)
+
+    return settle
 
 
 def _note(received: Received, effect: Effect, run: LiveRun) -> None:
@@ -66,9 +67,3 @@ def _note(received: Received, effect: Effect, run: LiveRun) -> None:
         received.command_id, received.number, command.kind, command.arguments(), effect.before
     )
     run.undoables.note(done)
-
-
-def _unapplied(
-    received: Received, run: LiveRun, state: Literal["rejected", "failed"], error: Exception
-) -> Settlement:
-    return Settlement(received.command_id, state, time.time(), run.branch, error=str(error))

@@ -1,15 +1,17 @@
 """A run from its lease to its end: every part put together, and taken apart in order.
 
 In: a run's row and its model family. Out: the state in which it ended, `finished` or `stopped`; an
-error makes it `failed` and is raised. A run that is started again goes on where it was.
+error makes it `failed` and is raised. A run that is started again goes on where it was. `life` is
+every run's; `train` is that of one on the buffer, and `own` has that of somebody's own Trainer.
 """
 
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import transformers
@@ -19,25 +21,28 @@ from transformers.trainer_callback import PrinterCallback
 
 from ingest.database import read
 from ingest.settings import Settings
-from trainer.checkpoints.folder import remove_unfinished
+from trainer.checkpoints.folder import remove_unlisted
+from trainer.checkpoints.retention import Retention
 from trainer.commands.inbox import Inbox
 from trainer.commands.kinds import MixChange
 from trainer.commands.references import MixVersion, find_mix
-from trainer.family import ModelFamily
+from trainer.family import Family, ModelFamily
 from trainer.health.policy import Policy
 from trainer.health.watch import HealthWatch
 from trainer.journal.entries import RunEnded, RunStarted
 from trainer.journal.journal import Journal
 from trainer.journal.lease import Lease, LeaseLost
-from trainer.loop.interactive import InteractiveTrainer, make_interactive
+from trainer.loop.interactive import InteractiveTrainer, interactive
 from trainer.mix.adopt import Adopter
 from trainer.mix.sampler import MixSampler
 from trainer.mix.stream import Stream
 from trainer.run.boundary import Boundary
+from trainer.run.buffer_supply import BufferSupply
 from trainer.run.live import LiveRun
 from trainer.run.rows import options_of
+from trainer.run.saving import Saver
 from trainer.run.supply import Supply
-from trainer.run.take_over import TakenOver, take_over
+from trainer.run.take_over import take_over
 from trainer.tables import Run
 
 log = structlog.get_logger()
@@ -64,64 +69,92 @@ class Workplace:
 
 
 def train(place: Workplace, run: Run, family: ModelFamily) -> str:
-    """Train a run to its end; the state in which it ended.
+    """Train a run on the buffer to its end; the state in which it ended.
 
     Raises RunHeld, NoSamples, NothingToResume, LeaseLost, or what the training raises.
+    """
+    with life(place, run, family, partial(_from_buffer, place, run, family)) as boundary:
+        if boundary is None:
+            return "stopped"
+        trainer = _trainer(place, run, family)
+        trainer.interaction = boundary
+        trainer.train()
+    return boundary.outcome
+
+
+@contextmanager
+def life(
+    place: Workplace, run: Run, family: Family, open_supply: Callable[[bool], Supply | None]
+) -> Iterator[Boundary | None]:
+    """A run from its lease to its end; within, a trainer that has the boundary is to be trained.
+
+    `open_supply` is told whether the run is new; None, as the boundary then, is a stop before the
+    first step. An error within makes the run `failed`, and passes. Raises RunHeld, NothingToResume
+    or LeaseLost.
     """
     with (
         Lease(place.engine, run.run_id, lease_s=place.settings.lease_s) as lease,
         Journal(place.engine, lease, HealthWatch(place.policy)) as journal,
     ):
         journal.write(RunStarted(time.time()))
+        outcome = "stopped"
         try:
-            state = _train(place, run, family, journal, lease)
+            held = _Held(place, run, lease, journal)
+            with _boundary(held, family, open_supply) as boundary, _unswept():
+                yield boundary
+                outcome = boundary.outcome if boundary is not None else outcome
         except LeaseLost:
             raise
-        except Exception as error:
+        except BaseException as error:
             journal.write(RunEnded(time.time(), "failed", f"{type(error).__name__}: {error}"))
             raise
-        journal.write(RunEnded(time.time(), state))
-    log.info("run_ended", run_id=run.run_id, state=state)
-    return state
+        journal.write(RunEnded(time.time(), outcome))
+    log.info("run_ended", run_id=run.run_id, state=outcome)
 
 
-def _train(place: Workplace, run: Run, family: ModelFamily, journal: Journal, lease: Lease) -> str:
-    remove_unfinished(place.settings.runs_path / run.run_id)
+@dataclass(frozen=True)
+class _Held:
+    """A run that this process holds."""
+
+    place: Workplace
+    run: Run
+    lease: Lease
+    journal: Journal
+
+
+@contextmanager
+def _boundary(
+    held: _Held, family: Family, open_supply: Callable[[bool], Supply | None]
+) -> Iterator[Boundary | None]:
+    place, run, runs_path = held.place, held.run, held.place.settings.runs_path
     with read(place.engine) as session:
-        found = take_over(session, run, place.settings.runs_path)
-        mix = find_mix(session, MixChange(name=run.mix_name, version=run.mix_version))
-    adopter = Adopter(place.engine, run.run_id, run.representation, run.environment)
-    if found.rerun.origin is None and not wait_for_samples(adopter, mix, place.stop_asked):
-        return "stopped"
-    with closing(_supply(place, run, family, adopter, mix)) as supply:
+        found = take_over(session, run, runs_path)
+    remove_unlisted(runs_path / run.run_id, {runs_path / path for path in found.register.paths})
+    supply = open_supply(found.rerun.origin is None)
+    if supply is None:
+        yield None
+        return
+    retention = Retention(
+        place.engine, held.lease, found.register, runs_path, keep=place.settings.keep_checkpoints
+    )
+    saver = Saver(found.register, held.journal.write, retention.tidy)
+    with closing(supply), closing(saver):
         live = LiveRun(
             run_id=run.run_id,
             branch=run.branch,
             tips=found.tips,
             register=found.register,
             supply=supply,
-            journal=journal,
-            lease=lease,
+            journal=held.journal,
+            lease=held.lease,
+            saver=saver,
             family=family,
-            runs_path=place.settings.runs_path,
+            runs_path=runs_path,
             undoables=found.undoables,
         )
-        return _steps(place, run, live, found)
-
-
-def _steps(place: Workplace, run: Run, live: LiveRun, found: TakenOver) -> str:
-    boundary = Boundary(
-        live,
-        found.rerun,
-        lambda: Inbox(place.engine, run.run_id, after=0),
-        stop_asked=place.stop_asked,
-        save_every=live.family.save_every,
-    )
-    with closing(boundary):
-        trainer = _trainer(place, run, live.family, boundary)
-        with _unswept():
-            trainer.train()
-    return "finished" if trainer.state.global_step >= run.max_steps else "stopped"
+        inbox = partial(Inbox, place.engine, run.run_id, after=0)
+        with closing(Boundary(live, found.rerun, inbox, stop_asked=place.stop_asked)) as boundary:
+            yield boundary
 
 
 @contextmanager
@@ -134,18 +167,27 @@ def _unswept() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _supply(
-    place: Workplace, run: Run, family: ModelFamily, adopter: Adopter, mix: MixVersion
-) -> Supply:
+def _from_buffer(
+    place: Workplace, run: Run, family: ModelFamily, is_new: bool
+) -> BufferSupply | None:
+    with read(place.engine) as session:
+        mix = find_mix(session, MixChange(name=run.mix_name, version=run.mix_version))
+    adopter = Adopter(place.engine, run.run_id, run.representation, run.environment)
+    if is_new and not wait_for_samples(adopter, mix, place.stop_asked):
+        return None
     sampler = MixSampler(mix.shares, options_of(run).seed or 0, mix.policies)
     reader = family.open_reader(place.engine, place.settings.shards_path)
-    stream = Stream(sampler, reader, family.batch_size)
-    return Supply(place.engine, adopter, stream, mix, adopt_every_s=place.settings.adopt_every_s)
+    return BufferSupply(
+        place.engine,
+        adopter,
+        Stream(sampler, reader, family.batch_size),
+        mix,
+        family.collate,
+        adopt_every_s=place.settings.adopt_every_s,
+    )
 
 
-def _trainer(
-    place: Workplace, run: Run, family: ModelFamily, boundary: Boundary
-) -> InteractiveTrainer:
+def _trainer(place: Workplace, run: Run, family: ModelFamily) -> InteractiveTrainer:
     options = options_of(run)
     arguments = TrainingArguments(
         output_dir=str(place.settings.runs_path / run.run_id),
@@ -162,9 +204,8 @@ def _trainer(
         remove_unused_columns=False,
         **family.optimizer_arguments(),
     )
-    trainer_class = make_interactive(transformers.Trainer)
     transformers.set_seed(arguments.seed)  # what a new model's weights are drawn from
-    trainer = trainer_class(family.load_model(), arguments, interaction=boundary)
+    trainer = interactive(transformers.Trainer)(family.load_model(), arguments)
     trainer.remove_callback(PrinterCallback)
     return trainer
 

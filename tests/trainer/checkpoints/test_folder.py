@@ -9,9 +9,11 @@ from trainer.checkpoints.folder import (
     CheckpointDamaged,
     CheckpointFailed,
     RunPosition,
+    WriteState,
+    Written,
+    begin_checkpoint,
     read_manifest,
-    remove_unfinished,
-    write_checkpoint,
+    remove_unlisted,
 )
 from trainer.commands.references import MixVersion
 from trainer.mix.slice_sampler import SlicePolicy
@@ -33,16 +35,34 @@ POSITION = RunPosition(
 )
 
 
-def holding(data: bytes) -> Callable[[Path], None]:
-    def write_state(folder: Path) -> None:
-        (folder / "model.safetensors").write_bytes(data)
+CopyState = Callable[[Path], WriteState]
+
+
+def holding(data: bytes) -> CopyState:
+    def copy_state(folder: Path) -> WriteState:
+        def write_state() -> None:
+            (folder / "model.safetensors").write_bytes(data)
+
+        return write_state
+
+    return copy_state
+
+
+def fail_half_way(folder: Path) -> WriteState:
+    def write_state() -> None:
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
 
     return write_state
 
 
-def fail_half_way(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(b"half")
+def fail_at_once(folder: Path) -> WriteState:
+    (folder / "rng_state.pth").write_bytes(b"half")
     raise OSError(28, "No space left on device")
+
+
+def write_checkpoint(folder: Path, position: RunPosition, copy_state: CopyState) -> Written:
+    return begin_checkpoint(folder, position, copy_state).finish()
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
@@ -60,10 +80,11 @@ def test_a_path_that_is_taken_is_not_written_over(tmp_path: Path) -> None:
     assert (first.path / "model.safetensors").read_bytes() == b"first"
 
 
-def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fail", [fail_half_way, fail_at_once])
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path, fail: CopyState) -> None:
     first = write_checkpoint(tmp_path / "step-5", POSITION, holding(b"first"))
     with pytest.raises(CheckpointFailed, match="No space left"):
-        write_checkpoint(tmp_path / "step-5", POSITION, fail_half_way)
+        write_checkpoint(tmp_path / "step-5", POSITION, fail)
     assert list(tmp_path.iterdir()) == [first.path]
     read_manifest(first.path, first.digest)
 
@@ -85,8 +106,17 @@ def test_a_missing_file_is_found(tmp_path: Path) -> None:
         read_manifest(written.path, written.digest)
 
 
-def test_what_a_dead_process_was_writing_is_removed(tmp_path: Path) -> None:
-    written = write_checkpoint(tmp_path / "main" / "step-5", POSITION, holding(b"weights"))
-    (tmp_path / "main" / ".writing-step-6").mkdir()
-    remove_unfinished(tmp_path)
-    assert list((tmp_path / "main").iterdir()) == [written.path]
+def test_two_that_are_written_at_once_get_paths_of_their_own(tmp_path: Path) -> None:
+    first = begin_checkpoint(tmp_path / "step-5", POSITION, holding(b"first"))
+    second = begin_checkpoint(tmp_path / "step-5", POSITION, holding(b"second"))
+    paths = [second.finish().path, first.finish().path]
+    assert [path.name for path in paths] == ["step-5-2", "step-5"]
+    assert [(path / "model.safetensors").read_bytes() for path in paths] == [b"second", b"first"]
+
+
+def test_what_a_dead_process_had_not_listed_is_removed(tmp_path: Path) -> None:
+    listed = write_checkpoint(tmp_path / "main" / "step-5", POSITION, holding(b"weights"))
+    write_checkpoint(tmp_path / "main" / "step-6", POSITION, holding(b"weights"))
+    begin_checkpoint(tmp_path / "main" / "step-7", POSITION, holding(b"weights"))
+    remove_unlisted(tmp_path, {listed.path})
+    assert list((tmp_path / "main").iterdir()) == [listed.path]

@@ -12,11 +12,13 @@ def saved(name: str, *, branch: str = "main", step: int = 1) -> CheckpointSaved:
         checkpoint_id=f"id-{name}",
         branch=branch,
         step=step,
+        lr=5e-4,
         name=name,
         note="",
         path=name,
         digest="",
         num_bytes=0,
+        is_kept=False,
         at=0.0,
     )
 
@@ -31,6 +33,12 @@ def test_an_unknown_checkpoint_is_refused_and_those_that_are_there_are_named() -
         Register([]).find("lost")
     with pytest.raises(CommandRefused, match="no checkpoint 'lost'; its newest are b, a"):
         Register([saved("a"), saved("b")]).find("lost")
+
+
+def test_what_was_removed_is_not_found_any_more() -> None:
+    register = Register([saved("a"), saved("b")])
+    register.remove(["id-a"])
+    assert [found.name for found in register.newest_first("main")] == ["b"]
 
 
 def test_the_newest_of_a_branch_comes_first() -> None:

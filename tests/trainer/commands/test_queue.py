@@ -40,15 +40,25 @@ def add_checkpoint_in(session: Session, name: str) -> None:
             run_id="run",
             branch="main",
             step=1,
+            lr=5e-4,
             name=name,
             note="",
             path="p",
             digest="d",
             num_bytes=1,
+            is_kept=False,
             created_at=NOW,
         )
     )
     session.flush()
+
+
+def test_a_checkpoint_that_was_removed_is_not_there_any_more(engine: Engine) -> None:
+    add_checkpoint(engine, "old")
+    with write(engine) as session:
+        session.get_one(Checkpoint, "id-old").removed_at = NOW
+    with pytest.raises(CommandRefused, match="no checkpoint 'old'"), write(engine) as session:
+        ask(session, "rollback", checkpoint="old")
 
 
 def test_a_command_starts_as_pending_with_the_next_number(engine: Engine) -> None:

@@ -108,6 +108,20 @@ def test_closing_writes_what_is_left(engine: Engine, lease: Lease) -> None:
     assert losses(engine) == {1: 1.0}
 
 
+def test_closing_waits_out_a_locked_database(settings: Settings, lease: Lease) -> None:
+    engine = open_engine(settings.resolved_database_url, busy_timeout_s=0.0)
+    journal = Journal(engine, lease)
+    closing = threading.Thread(target=journal.close)
+    with locked(settings):
+        journal.write(*(step(number) for number in range(1, 101)))
+        closing.start()
+        closing.join(0.5)
+        assert closing.is_alive()
+    closing.join(20.0)
+    assert len(losses(engine)) == 100
+    engine.dispose()
+
+
 def test_after_a_take_over_nothing_more_is_written(engine: Engine, journal: Journal) -> None:
     with write(engine) as session:
         session.execute(update(Run).values(fence=Run.fence + 1))

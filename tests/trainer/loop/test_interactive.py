@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.trainer.tiny import WIDTH, TinyModel, Witness
 from trainer.family import Tensors
-from trainer.loop.interactive import InteractiveTrainer, live_schedule, make_interactive
+from trainer.loop.interactive import InteractiveTrainer, interactive, live_schedule
 from trainer.loop.observed import ObservedStep
 
 
@@ -59,7 +59,7 @@ def arguments(folder: Path, **changed: object) -> transformers.TrainingArguments
 
 
 def trained(folder: Path) -> InteractiveTrainer:
-    trainer_class = make_interactive(Authors)
+    trainer_class = interactive(Authors)
     trainer = trainer_class(TinyModel(Witness()), arguments(folder), interaction=Calm())
     trainer.train()
     return trainer
@@ -87,7 +87,7 @@ def test_a_loss_that_is_not_a_number_is_not_filtered(tmp_path: Path) -> None:
 
 def test_a_schedule_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lr_scheduler_type"):
-        make_interactive(transformers.Trainer)(
+        interactive(transformers.Trainer)(
             TinyModel(Witness()),
             arguments(tmp_path, lr_scheduler_type="cosine"),
             interaction=Calm(),

@@ -7,9 +7,10 @@ from sqlalchemy import Engine, select
 
 from ingest.database import read
 from ingest.settings import Settings
-from tests.trainer.asking import Asked, ask_now, asking, commands, metric
+from tests.trainer.asking import Asked, all_settled, ask_now, asking, commands, metric
 from tests.trainer.runs import add_samples
 from tests.trainer.tiny import Seen, TinyFamily, Witness
+from tests.waiting import wait_until
 from trainer.run.training import Workplace
 from trainer.tables import Adoption, Branch, Checkpoint, Run
 
@@ -196,6 +197,7 @@ def test_a_damaged_checkpoint_fails_the_rollback_and_changes_nothing(
 
     def during(count: int) -> None:
         if count == 4:
+            wait_until(lambda: all_settled(engine))
             [path] = settings.runs_path.glob("*/main/step-2/model.safetensors")
             path.write_bytes(b"damaged")
         ask_all(count)

@@ -1,0 +1,71 @@
+"""The API beside one run: `python -m control_api.embedded`, started by the run's own process.
+
+In: the settings of the run's installation. Out: one line of JSON with `url`, `page` and an
+operator's `key`, then answers until it is ended. It takes the settings' port, or a free one where
+that is taken; the keys of earlier ones are revoked.
+"""
+
+import json
+import socket
+import sys
+import time
+
+import uvicorn
+from sqlalchemy import update
+
+from control_api.app import create_app
+from control_api.listener import listen
+from control_api.page_key import new_page_key
+from ingest.database import open_engine, write
+from ingest.keys import create_key
+from ingest.logs import log_to
+from ingest.settings import Settings
+from ingest.tables import ApiKey
+
+SOURCE = "embedded"
+SHUTDOWN_S = 1
+
+
+def main() -> None:
+    """Serve until SIGTERM or the end of the parent."""
+    log_to(sys.stderr)
+    settings = Settings()
+    with _listener(settings) as listener:
+        url = f"http://{settings.host}:{listener.getsockname()[1]}"
+        page_key, key = _keys(settings)
+        config = uvicorn.Config(
+            create_app(settings),
+            ws="none",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
+        said = {"url": url, "page": f"{url}/#key={page_key}", "key": key}
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(settings: Settings) -> socket.socket:
+    try:
+        return listen(settings.host, settings.port)
+    except OSError:
+        return listen(settings.host, 0)
+
+
+def _keys(settings: Settings) -> tuple[str, str]:
+    """One that opens the page and one that steers."""
+    engine = open_engine(settings.resolved_database_url)
+    try:
+        with write(engine) as session:
+            now = time.time()
+            earlier = update(ApiKey).where(ApiKey.source == SOURCE, ApiKey.revoked_at.is_(None))
+            session.execute(earlier.values(revoked_at=now))
+            return new_page_key(session, now), create_key(session, "operator", SOURCE)
+    finally:
+        engine.dispose()
+
+
+if __name__ == "__main__":
+    main()
