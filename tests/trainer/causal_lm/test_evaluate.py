@@ -121,7 +121,8 @@ def test_the_worker_asks_the_runs_family(
         shared = {"run_id": "run", "checkpoint_id": "c", "created_at": time.time()}
         path = str(checkpoint.relative_to(settings.runs_path))
         where = {"branch": "main", "step": 3, "name": "main-3", "path": path}
-        session.add(Checkpoint(**shared, **where, note="", digest="", num_bytes=0))
+        where |= {"lr": 0.001, "is_kept": False, "note": "", "digest": "", "num_bytes": 0}
+        session.add(Checkpoint(**shared, **where))
         session.flush()
         asked = {"evaluation_id": "e", "suite": "held_out", "state": "waiting", "attempts": 0}
         session.add(Evaluation(**shared, **asked))
