@@ -27,7 +27,7 @@ PNG = "image/png"
 
 
 class Sample(BaseModel):
-    """One frame with the action before it."""
+    """One frame with the action before it, or one document."""
 
     model_config = ConfigDict(from_attributes=True)
 

@@ -48,7 +48,7 @@ class Episode(BaseModel):
     num_stuck_keys: int
     first_timestamp: float
     last_timestamp: float
-    state: str = Field(description="open, waiting, leased, replayed, parked or superseded")
+    state: str = Field(description="open, waiting, leased, replayed, parked, superseded, placed")
     attempts: int
     error: str | None
     environment: str | None

@@ -14,8 +14,9 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from control_api.request import Database, reading_router
-from ingest.buffer import FRAME, latest_revision
+from ingest.buffer import DOCUMENT, FRAME, latest_revision
 from ingest.database import read
+from ingest.documents import ENVIRONMENT
 from ingest.log import EventLog
 from ingest.tables import (
     DeadLetter,
@@ -43,7 +44,7 @@ class Stages(BaseModel):
     episodes: dict[str, int] = Field(description="by state")
     revision: int = Field(description="of the buffer")
     samples: int = Field(description="in the buffer; retired ones are not counted")
-    trainable: int = Field(description="samples of the split `train`, the ones that get latents")
+    trainable: int = Field(description="samples with frames of the split `train`: they get latents")
     shards: dict[str, int] = Field(description="by representation")
     latents: dict[str, int] = Field(description="samples of the buffer that have them, by encoder")
     runs: dict[str, int] = Field(description="by state")
@@ -68,7 +69,9 @@ def get_stages(request: Request, engine: Database) -> Stages:
             trainable=_count(
                 session,
                 select(func.count()).where(
-                    Sample.split == "train", Sample.retired_revision.is_(None)
+                    Sample.split == "train",
+                    Sample.retired_revision.is_(None),
+                    Sample.environment != ENVIRONMENT,
                 ),
             ),
             shards=_counts(session, Shard.representation),
@@ -91,7 +94,7 @@ def _latents(session: Session) -> dict[str, int]:
     """Placements of live samples; the retired, who are few, are counted and taken off."""
     by_encoder = (
         select(Placement.representation, func.count())
-        .where(Placement.representation != FRAME)
+        .where(Placement.representation.not_in((FRAME, DOCUMENT)))
         .group_by(Placement.representation)
     )
     retired = by_encoder.join(Sample, Sample.number == Placement.sample_number).where(

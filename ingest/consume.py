@@ -1,9 +1,10 @@
-"""The consumer: log records become events, sessions and dead letters, and sessions are cut.
+"""The consumer: log records become rows, sessions are cut, documents become samples.
 
-In: records of the event log from the committed offsets on. Out: rows. Guaranteed: the rows and the
-offset behind them are one transaction, and the offset moves by compare-and-set: after a crash
-anywhere a record is taken again as a whole or not at all, and a consumer that another one overtook
-changes nothing (`Overtaken`).
+In: records of the event log from the committed offsets on. Out: events, sessions, dead letters, and
+what follows from them at once: episodes to replay (`cut`), documents in the buffer (`documents`).
+Guaranteed: the rows and the offset behind them are one transaction, and the offset moves by
+compare-and-set: after a crash anywhere a record is taken again as a whole or not at all, and a
+consumer that another one overtook changes nothing (`Overtaken`).
 Decision: 500 events or one record a transaction, whichever is more: one fsync, and about 20 ms of
 the write lock.
 """
@@ -21,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from ingest.cut import cut_dirty, settle_open_tails
 from ingest.database import open_engine, write
+from ingest.documents import place_documents
 from ingest.envelope import Envelope, Unreadable
 from ingest.event_rows import store, unfold
 from ingest.log import EventLog, LogReader, LogRecord, LogUnavailable, open_log
@@ -52,7 +54,7 @@ class Consumer:
         self._settings = settings
         self._next = _committed_offsets(engine, event_log)
         self._reader: LogReader = event_log.reader(self._next.__getitem__)
-        self._cut_at = self._trim_at = 0.0
+        self._cut_at = self._trim_at = self._place_from = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +74,7 @@ class Consumer:
         if not records or now - self._cut_at > CUT_EVERY_S:
             cut_dirty(self._engine, self._settings)
             settle_open_tails(self._engine, self._settings, now=time.time())
+            self._place_documents()
             self._cut_at = now
         if now - self._trim_at > TRIM_EVERY_S:
             self._log.trim(self._next, self._settings.log_grace_s)
@@ -79,13 +82,23 @@ class Consumer:
         return len(records)
 
     def drain(self) -> None:
-        """Take all that the log has by now, and cut it."""
+        """Take all that the log has by now, cut it, and place the documents."""
         while self.step(timeout_s=0):
             pass
 
     def close(self) -> None:
         """Close the reader; the log and the database are the caller's."""
         self._reader.close()
+
+    def _place_documents(self) -> None:
+        """A disk that takes no shard holds up documents alone; they wait as events."""
+        if time.monotonic() < self._place_from:
+            return
+        try:
+            place_documents(self._engine, self._settings.shards_path)
+        except OSError as error:
+            log.warning("documents_wait", reason=str(error), retry_s=BACKOFF_S)
+            self._place_from = time.monotonic() + BACKOFF_S
 
     def _store(self, records: Sequence[LogRecord], envelopes: Sequence[Envelope]) -> None:
         reached = {record.partition: record.offset + 1 for record in records}

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from ingest.buffer import new_revision, num_live, retire
-from ingest.cut_plan import SUPERSEDED, PlannedEpisode, SessionPlan, plan_session
+from ingest.cut_plan import PLACED, SUPERSEDED, PlannedEpisode, SessionPlan, plan_session
 from ingest.database import read, write
 from ingest.settings import Settings
 from ingest.tables import Episode, EventRow, SessionRow
@@ -91,7 +91,7 @@ def _episodes_before(session: Session, episode: Episode) -> list[str]:
         .where(
             Episode.session_key == episode.session_key,
             Episode.ordinal < episode.ordinal,
-            Episode.state != SUPERSEDED,
+            Episode.state.not_in((SUPERSEDED, PLACED)),
         )
         .order_by(Episode.ordinal.desc())
     ):

@@ -22,6 +22,7 @@ from ingest.settings import Settings
 from ingest.tables import Episode, EventRow, SessionRow
 
 SUPERSEDED = "superseded"
+PLACED = "placed"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _known_digests(session: Session, session_key: str) -> dict[str, str]:
     """Each episode's digest; a superseded one has none that a cut could equal."""
     rows = session.execute(
         select(Episode.episode_id, Episode.state, Episode.digest).where(
-            Episode.session_key == session_key
+            Episode.session_key == session_key, Episode.state != PLACED
         )
     )
     return {row.episode_id: SUPERSEDED if row.state == SUPERSEDED else row.digest for row in rows}

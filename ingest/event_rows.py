@@ -74,7 +74,7 @@ def unfold(envelopes: Sequence[Envelope]) -> Delivery:
 
 
 def store(session: Session, delivery: Delivery, *, eval_percent: int) -> Stored:
-    """Write what is new; sessions with news are marked `needs_cut`."""
+    """Write what is new; sessions with news to cut are marked `needs_cut`."""
     digests = _known_digests(session, delivery.arrivals)
     fresh: list[Arrival] = []
     dead = dict(delivery.dead)
@@ -153,7 +153,7 @@ def _store_sessions(session: Session, fresh: Iterable[Arrival], eval_percent: in
         row.last_timestamp = max(row.last_timestamp, *timestamps)
         row.received_at = max(row.received_at, *(arrival.received_at for arrival in arrivals))
         row.num_events += len(arrivals)
-        row.needs_cut = True
+        row.needs_cut |= any(arrival.event.kind != "document" for arrival in arrivals)
     session.flush()
 
 
@@ -167,6 +167,7 @@ def _new_session(first: Arrival, split: str) -> SessionRow:
         last_timestamp=first.event.timestamp,
         received_at=first.received_at,
         num_events=0,
+        needs_cut=False,
     )
 
 

@@ -18,6 +18,7 @@ from ingest.ids import content_id
 
 MAX_TIMESTAMP_S = 4_102_444_800  # the year 2100: milliseconds do not pass for seconds
 MAX_PAYLOAD_DEPTH = 16
+MAX_TEXT_BYTES = 65_536
 MAX_NAMED_FIELDS = 5
 MAX_DETAIL_LENGTH = 500
 KINDS = ("action", "reset", "end", "document")
@@ -39,6 +40,18 @@ def _plain_json(value: object, depth: int = MAX_PAYLOAD_DEPTH) -> object:
         for inner in inside:
             _plain_json(inner, depth - 1)
     return value
+
+
+def _some_text(text: str) -> str:
+    """Pass what a trainer can draw as one sample."""
+    if not text.strip():
+        raise ValueError("must hold more than white space")
+    num_bytes = len(text.encode())
+    if num_bytes > MAX_TEXT_BYTES:
+        raise ValueError(
+            f"at most {MAX_TEXT_BYTES} bytes as UTF-8, not {num_bytes}; send several documents"
+        )
+    return text
 
 
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
@@ -67,9 +80,11 @@ class ActionPayload(_Payload):
 
 
 class DocumentPayload(_Payload):
-    """One text."""
+    """One text, which becomes one sample."""
 
-    text: str
+    text: Annotated[str, AfterValidator(_some_text)] = Field(
+        description=f"not empty, at most {MAX_TEXT_BYTES} bytes as UTF-8"
+    )
 
 
 class MarkPayload(_Payload):

@@ -3,7 +3,7 @@
 Times are seconds since 1970 in UTC, as float. Texts that hold JSON are named `*_json`.
 """
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, MetaData, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, LargeBinary, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 NAMING = {
@@ -12,6 +12,10 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+# An event that is to be placed. As text, not with bound values: only so does an engine see that the
+# partial index on it will do.
+IS_WAITING_DOCUMENT = text("kind = 'document' AND episode_id IS NULL")
 
 
 class Base(DeclarativeBase):
@@ -105,6 +109,14 @@ class EventRow(Base):
         UniqueConstraint("source", "event_id"),
         Index(None, "session_key"),
         Index(None, "episode_id", "position"),
+        Index(
+            "ix_events_waiting_documents",
+            "kind",
+            "episode_id",
+            "number",
+            sqlite_where=IS_WAITING_DOCUMENT,
+            postgresql_where=IS_WAITING_DOCUMENT,
+        ),
     )
 
 
@@ -121,9 +133,10 @@ class DeadLetter(Base):
 
 
 class Episode(Base):
-    """A session's part between resets, the unit of replay.
+    """A session's part between resets, the unit of replay; or one document, without actions.
 
-    state: open (may still grow), waiting, leased, replayed, parked (failed 3 times), superseded.
+    state: open (may still grow), waiting, leased, replayed, parked (failed 3 times), superseded;
+    placed: a document, which nothing replays.
     """
 
     __tablename__ = "episodes"
@@ -142,7 +155,7 @@ class Episode(Base):
     lease_holder: Mapped[str | None]
     lease_expires_at: Mapped[float | None]
     error: Mapped[str | None]
-    environment: Mapped[str | None]  # name/version of the desktop that replayed it
+    environment: Mapped[str | None]  # name/version of the desktop that replayed it, or "text/1"
     tasks: Mapped[str]  # " open_browser create_folder ": space-separated, spaces around
     num_stuck_keys: Mapped[int]
     replayed_version: Mapped[int | None]
@@ -151,7 +164,7 @@ class Episode(Base):
 
 
 class Sample(Base):
-    """One frame with the action before it: what a NeuralOS trainer draws."""
+    """The smallest thing a trainer draws: a frame with the action before it, or a document."""
 
     __tablename__ = "samples"
     number: Mapped[int] = mapped_column(primary_key=True)
@@ -179,7 +192,7 @@ class Revision(Base):
 
     __tablename__ = "revisions"
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    kind: Mapped[str]  # replayed, superseded, encoded
+    kind: Mapped[str]  # replayed, superseded, placed, encoded, quarantined
     created_at: Mapped[float]
     num_added: Mapped[int]
     num_retired: Mapped[int]
@@ -190,7 +203,7 @@ class Shard(Base):
 
     __tablename__ = "shards"
     shard_id: Mapped[str] = mapped_column(primary_key=True)
-    representation: Mapped[str]  # "frame" or "latent:<encoder hash>"
+    representation: Mapped[str]  # "frame", "latent:<encoder hash>" or "document"
     path: Mapped[str]
     num_bytes: Mapped[int]
     num_samples: Mapped[int]

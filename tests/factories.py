@@ -69,7 +69,7 @@ def make_session(
 def make_events(
     session: Session, owner: SessionRow, payloads: Sequence[Mapping[str, object]]
 ) -> list[EventRow]:
-    """Actions of a visit, one tick apart, after those that it has."""
+    """Actions of a visit, one tick apart, after the events that it has."""
     rows = []
     for sequence, payload in enumerate(payloads, start=owner.num_events):
         event_id = content_id(owner.session_key, str(sequence))
@@ -96,6 +96,14 @@ def make_events(
     session.add_all(rows)
     session.flush()
     return rows
+
+
+def make_documents(session: Session, owner: SessionRow, texts: Sequence[str]) -> None:
+    """Documents of a visit that wait for `ingest.documents` to place them."""
+    rows = make_events(session, owner, [{"text": text} for text in texts])
+    for row in rows:
+        row.kind = "document"
+    session.flush()
 
 
 def make_episode(

@@ -10,7 +10,9 @@ checkpoints/  verified states of the whole run
 loop/         a transformers.Trainer that is steered at step boundaries
 health/       what is wrong with a run, named, and a file's answers to it
 run/          a run's life, in which all of these meet
+recipes       the model families by name
 family        what a run asks of a model family
-neuralos/     the model family: encoder, tracker, renderer, evaluation
-evaluate      held-out sessions judge a checkpoint, another worker
+neuralos/     a model family: encoder, tracker, renderer, evaluation
+causal_lm/    a model family: GPT-2 on documents
+evaluate      held-out samples judge a checkpoint, another worker
 """

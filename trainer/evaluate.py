@@ -1,34 +1,29 @@
 """The evaluation worker: held-out sessions judge checkpoints, in a process of its own.
 
-In: evaluations that wait, and replayed episodes of the `eval` split, newest first. Out: the result
-beside its checkpoint, and its headline as a metric of the checkpoint's step. Guaranteed: a training
-run never waits for it; a dead worker's claim returns after 10 minutes, and an evaluation that fails
-3 times is `failed` with its error. torch is loaded when the first evaluation comes.
+In: evaluations that wait; what they are judged by is the run's model family's to know. Out: the
+result beside its checkpoint, and its headlines as metrics of the checkpoint's step. Guaranteed: a
+training run never waits for it; a dead worker's claim returns after 10 minutes, and an evaluation
+that fails 3 times is `failed` with its error. torch is loaded when the first evaluation comes.
 """
 
 import json
 import threading
 import time
-from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import structlog
 from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from ingest.actions import Action
-from ingest.cut import episode_actions
 from ingest.database import open_engine, read, write
 from ingest.process import begin_process
 from ingest.settings import Settings
-from ingest.tables import Episode, SessionRow
 from trainer.tables import Checkpoint, Evaluation, Metric, Run
 
 if TYPE_CHECKING:
-    from trainer.neuralos.evaluate import Exam
+    from trainer.family import Examiner, Judgement
 
 log = structlog.get_logger()
 
@@ -36,7 +31,6 @@ LEASE_S = 600.0
 MAX_ATTEMPTS = 3
 POLL_S = 0.5
 OUTAGE_WAIT_S = 2.0
-EXAMS_KEPT = 4
 
 
 class EvaluationWorker:
@@ -45,7 +39,7 @@ class EvaluationWorker:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
-        self._exam = lru_cache(maxsize=EXAMS_KEPT)(self._prepare)
+        self._examiner_of = cache(self._open_examiner)
 
     def run(self, stop: threading.Event) -> None:
         """Judge what comes until told to stop."""
@@ -64,56 +58,45 @@ class EvaluationWorker:
         if claimed is None:
             return False
         try:
-            result = self._judge(claimed)
+            judgement = self._judge(claimed)
         except (OSError, ValueError, RuntimeError) as error:
             log.warning("evaluation_failed", evaluation_id=claimed.evaluation_id, error=str(error))
             self._fail(claimed, f"{type(error).__name__}: {error}")
             return True
-        self._finish(claimed, result)
+        self._finish(claimed, judgement)
         return True
 
-    def _judge(self, claimed: Evaluation) -> dict[str, Any]:
-        from trainer.neuralos.evaluate import judge
-        from trainer.neuralos.model import NeuralOS
-
+    def _judge(self, claimed: Evaluation) -> "Judgement":
         with read(self._engine) as session:
             checkpoint = session.get_one(Checkpoint, claimed.checkpoint_id)
-            environment = session.get_one(Run, claimed.run_id).environment
-            episode_ids = _held_out(session, environment)
-        model = NeuralOS.load(self._settings.runs_path / checkpoint.path)
-        return judge(model, self._exam(claimed.suite, episode_ids)).to_json()
+            run = session.get_one(Run, claimed.run_id)
+        examiner = self._examiner_of(run.recipe)
+        folder = self._settings.runs_path / checkpoint.path
+        return examiner.judge(claimed.suite, folder, run.environment)
 
-    def _prepare(self, suite: str, episode_ids: tuple[str, ...]) -> "Exam":
-        from trainer.neuralos.encoder import SHIPPED, load
-        from trainer.neuralos.evaluate import prepare
+    def _open_examiner(self, recipe: str) -> "Examiner":
+        from trainer.family import open_family
 
-        encoder = load(self._settings.encoder or SHIPPED)
-        return prepare(encoder, suite, self._actions(episode_ids))
+        return open_family(recipe).open_examiner(self._engine, self._settings)
 
-    def _actions(self, episode_ids: tuple[str, ...]) -> Iterator[list[Action]]:
-        for episode_id in episode_ids:
-            with read(self._engine) as session:
-                rows = episode_actions(session, episode_id).recorded
-            yield [Action.from_payload(orjson.loads(row.payload_json)) for row in rows]
-
-    def _finish(self, claimed: Evaluation, result: dict[str, Any]) -> None:
+    def _finish(self, claimed: Evaluation, judgement: "Judgement") -> None:
+        result_json = json.dumps(judgement.result)
         with write(self._engine) as session:
-            values = {"state": "done", "result_json": json.dumps(result), "error": None}
+            values = {"state": "done", "result_json": result_json, "error": None}
             if not _settle(session, claimed, values | {"finished_at": time.time()}):
                 return
             checkpoint = session.get_one(Checkpoint, claimed.checkpoint_id)
-            session.merge(
-                Metric(
-                    run_id=checkpoint.run_id,
-                    branch=checkpoint.branch,
-                    step=checkpoint.step,
-                    name=f"eval:{claimed.suite}:balanced_accuracy",
-                    value=result["balanced_accuracy"],
+            for name, value in judgement.metrics.items():
+                session.merge(
+                    Metric(
+                        run_id=checkpoint.run_id,
+                        branch=checkpoint.branch,
+                        step=checkpoint.step,
+                        name=f"eval:{claimed.suite}:{name}",
+                        value=value,
+                    )
                 )
-            )
-        log.info(
-            "evaluation_done", suite=claimed.suite, accuracy=round(result["balanced_accuracy"], 4)
-        )
+        log.info("evaluation_done", suite=claimed.suite, **judgement.metrics)
 
     def _fail(self, claimed: Evaluation, error: str) -> None:
         is_last = claimed.attempts >= MAX_ATTEMPTS
@@ -156,23 +139,6 @@ def _settle(session: Session, claimed: Evaluation, values: dict[str, Any]) -> bo
         .returning(Evaluation.evaluation_id)
     )
     return settled.first() is not None
-
-
-def _held_out(session: Session, environment: str) -> tuple[str, ...]:
-    """Whole replayed episodes of the `eval` split, newest first."""
-    return tuple(
-        session.scalars(
-            select(Episode.episode_id)
-            .join(SessionRow, SessionRow.session_key == Episode.session_key)
-            .where(
-                SessionRow.split == "eval",
-                Episode.state == "replayed",
-                Episode.environment == environment,
-                Episode.num_unrecorded == 0,
-            )
-            .order_by(Episode.last_timestamp.desc(), Episode.episode_id)
-        )
-    )
 
 
 def main() -> None:

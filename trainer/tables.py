@@ -18,7 +18,7 @@ class Run(Base):
     __tablename__ = "runs"
     run_id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
-    recipe: Mapped[str]  # the model family: "neuralos"
+    recipe: Mapped[str]  # the model family by its name in `recipes`
     config_json: Mapped[str]
     state: Mapped[str]
     branch: Mapped[str]

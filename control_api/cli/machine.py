@@ -115,6 +115,9 @@ def train(  # noqa: PLR0913  (each is an option of the command)
     name: Annotated[str, typer.Option(help="The run; one that exists is resumed.")],
     *,
     data: Data = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Model family, such as causal_lm. [neuralos]")
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps until it is done.")] = None,
     mix: Annotated[str | None, typer.Option(help="Mix to draw from.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
@@ -129,10 +132,14 @@ def train(  # noqa: PLR0913  (each is an option of the command)
     from control_api.bound import command_line
 
     settings = settings_of(data)
+    # At once, and not after torch has been loaded.
     if policy is not None:
-        _check_policy(policy)  # at once, and not after torch has been loaded
+        _check_policy(policy)
+    if recipe is not None:
+        _check_recipe(recipe)
     options = {
         "--name": name,
+        "--recipe": recipe,
         "--max-steps": max_steps,
         "--mix": mix,
         "--lr": lr,
@@ -154,6 +161,15 @@ def _check_policy(path: Path) -> None:
     try:
         read_policy(path)
     except PolicyRefused as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _check_recipe(recipe: str) -> None:
+    from trainer.recipes import UnknownRecipe, class_of
+
+    try:
+        class_of(recipe)
+    except UnknownRecipe as error:
         raise CommandFailed(str(error)) from error
 
 

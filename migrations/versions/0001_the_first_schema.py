@@ -327,6 +327,13 @@ def upgrade() -> None:
             batch_op.f("ix_events_episode_id_position"), ["episode_id", "position"], unique=False
         )
         batch_op.create_index(batch_op.f("ix_events_session_key"), ["session_key"], unique=False)
+        batch_op.create_index(
+            "ix_events_waiting_documents",
+            ["kind", "episode_id", "number"],
+            unique=False,
+            sqlite_where=sa.text("kind = 'document' AND episode_id IS NULL"),
+            postgresql_where=sa.text("kind = 'document' AND episode_id IS NULL"),
+        )
 
     op.create_table(
         "evaluations",

@@ -120,6 +120,12 @@ def test_a_policy_that_is_none_is_named_before_anything_is_trained(
     assert f"policy {path}: rule.0.name: Field required" in refused.stderr
 
 
+def test_a_recipe_that_is_none_is_named_before_anything_is_trained(shell: Shell) -> None:
+    refused = shell("train", "--name", "n", "--recipe", "poetry")
+    assert refused.exit_code == 1
+    assert "recipe: 'poetry' is none of neuralos, causal_lm" in refused.stderr
+
+
 @pytest.fixture
 def run_id(engine: Engine) -> str:
     """A run with a checkpoint."""

@@ -7,10 +7,12 @@ from sqlalchemy import Engine, select
 
 from ingest.buffer import new_revision, retire
 from ingest.database import write
+from ingest.documents import place_documents
+from ingest.settings import Settings
 from ingest.tables import Episode
 from tests.control_api.conftest import AsRole
 from tests.control_api.rows import make_run
-from tests.factories import make_samples, make_session
+from tests.factories import make_documents, make_samples, make_session
 
 
 def test_a_posted_event_waits_in_the_log_until_it_is_consumed(
@@ -52,3 +54,14 @@ def test_retired_samples_count_nowhere(viewer: TestClient, engine: Engine) -> No
         retire(session, gone, new_revision(session, "superseded", added=0, retired=3, now=1.0))
     stages = viewer.get("/v1/stages").json()
     assert (stages["samples"], stages["latents"]) == (3, {"latent:a": 3})
+
+
+def test_documents_are_samples_that_wait_for_no_latents(
+    viewer: TestClient, engine: Engine, settings: Settings
+) -> None:
+    with write(engine) as session:
+        make_documents(session, make_session(session), ["one", "two"])
+    place_documents(engine, settings.shards_path)
+    stages = viewer.get("/v1/stages").json()
+    assert (stages["samples"], stages["trainable"], stages["latents"]) == (2, 0, {})
+    assert (stages["episodes"], stages["shards"]) == ({"placed": 2}, {"document": 1})

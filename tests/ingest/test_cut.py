@@ -195,12 +195,6 @@ def test_a_long_episode_does_not_replay_what_lies_before_its_reset(intake: Intak
     assert [event.sequence for event in actions.unrecorded] == [2, 3]
 
 
-def test_documents_make_no_episode(intake: Intake) -> None:
-    intake.take(wire_event(0, kind="document", payload={"text": "once"}))
-    assert intake.episodes() == []
-    assert not intake.sessions()[0].needs_cut
-
-
 def test_nothing_to_cut_writes_nothing(intake: Intake) -> None:
     assert cut_dirty(intake.engine, intake.settings) == 0
 

@@ -16,12 +16,14 @@ TINY_REPRESENTATION = "latent:tiny"
 NOW = 1_754_600_000.0
 
 
-def make_run(session: Session, run_id: str = "run", *, state: str = "running") -> Run:
+def make_run(
+    session: Session, run_id: str = "run", *, state: str = "running", recipe: str = "tiny"
+) -> Run:
     """A run that nobody holds."""
     run = Run(
         run_id=run_id,
         name=run_id,
-        recipe="tiny",
+        recipe=recipe,
         config_json="{}",
         state=state,
         branch="main",

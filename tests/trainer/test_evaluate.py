@@ -25,7 +25,7 @@ def worker(settings: Settings, engine: Engine) -> EvaluationWorker:
     """A worker beside one run that has one checkpoint, the shipped model."""
     shutil.copytree(SHIPPED, settings.runs_path / "run" / "main" / "step-3")
     with write(engine) as session:
-        make_run(session)
+        make_run(session, recipe="neuralos")
         session.add(
             Checkpoint(
                 checkpoint_id="checkpoint",

@@ -17,8 +17,9 @@ from sqlalchemy import Engine
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
+from ingest.settings import Settings
 from tests.trainer.runs import TINY_REPRESENTATION
-from trainer.family import Tensors
+from trainer.family import Examiner, Tensors
 from trainer.mix.permutation import IntArray
 from trainer.mix.stream import Arrays, ShardDamaged
 
@@ -130,3 +131,6 @@ class TinyFamily:
 
     def optimizer_arguments(self) -> dict[str, Any]:
         return {"max_grad_norm": 1.0, "use_cpu": True} | self.arguments
+
+    def open_examiner(self, _engine: Engine, _settings: Settings) -> Examiner:
+        raise NotImplementedError("nothing judges a tiny model")

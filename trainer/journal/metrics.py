@@ -20,6 +20,7 @@ METRICS = {
     "share_actual:<slice>": "the slice's share of all draws since the mix took effect",
     "health:<signal>": "the signal's value, at the steps at which it is on",
     "eval:<suite>:balanced_accuracy": "balanced transition accuracy of the step's checkpoint",
+    "eval:<suite>:loss": "mean loss of the step's checkpoint on held-out documents, nats a token",
 }
 
 

@@ -6,4 +6,5 @@ sampler, shares, slice_sampler   pure: the next step's samples, by exact shares 
 passes, members, permutation     pure: each sample of a slice once a pass, in keyed order
 owners, history                  pure: nobody's samples fill a pass, nothing twice in a step
 stream                           drawn samples as arrays, read ahead of the step and rewindable
+shard_files                      the files that they are read from, verified and found again
 """

@@ -10,6 +10,7 @@ model        both as one module that returns a loss, for the Hugging Face Traine
 rollout      both as a player: one action in, one frame out, state carried
 suites       held-out episodes, replayed: true frames, what else could have been, what is judged
 evaluate     a checkpoint judged on a suite
+examiner     which episodes judge it
 recipe       the training settings that were measured to work
 build_*      the shipped base model, made again from its seeds
 """

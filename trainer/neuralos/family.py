@@ -12,9 +12,11 @@ from sqlalchemy import Engine
 from torch import nn
 
 from ingest.replay.drawn import DrawnDesktop
-from trainer.family import Tensors
+from ingest.settings import Settings
+from trainer.family import Examiner, Tensors
 from trainer.mix.stream import Arrays, Reader
 from trainer.neuralos.config import ModelConfig
+from trainer.neuralos.examiner import NeuralOSExaminer
 from trainer.neuralos.model import CONFIG_NAME, SHIPPED, NeuralOS
 from trainer.neuralos.recipe import RECIPE
 from trainer.neuralos.window_reader import WindowReader
@@ -68,3 +70,7 @@ class NeuralOSFamily:
             "max_grad_norm": RECIPE.max_grad_norm,
             "use_cpu": True,
         }
+
+    def open_examiner(self, engine: Engine, settings: Settings) -> Examiner:
+        """Replayed episodes of the `eval` split judge it, as the suites say."""
+        return NeuralOSExaminer(engine, settings)

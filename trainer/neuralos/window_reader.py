@@ -13,9 +13,8 @@ The decision: the whole checksum at first opening costs 0.5 ms a megabyte, once;
 a window, always. A hash of each record would cost 25 us a window of 24, a tenth of the reading.
 """
 
-import errno
 import os
-from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from ingest.shards import CorruptShardError, verify
+from ingest.shards import CorruptShardError
 from trainer.mix.permutation import IntArray
-from trainer.mix.stream import ShardDamaged
+from trainer.mix.shard_files import ShardFiles
 from trainer.neuralos.places import Window, WindowPlaces
 from trainer.neuralos.records import LATENT_SHAPE, record_type
 
 LENGTH = 24
-MAX_OPEN_SHARDS = 128
-# Gone, unreadable, no such offset; any other error (no descriptors left) is not this shard's fault.
-_OF_THE_FILE = (errno.ENOENT, errno.EIO, errno.EINVAL)
 
 
 class WindowReader:
@@ -47,14 +43,12 @@ class WindowReader:
         length: int = LENGTH,
         latent_shape: tuple[int, ...] = LATENT_SHAPE,
     ) -> None:
-        self._shards_path = shards_path
         self._length = length
         self._record = record_type(latent_shape)
         self._places = WindowPlaces(
             engine, representation, length=length, record_bytes=self._record.itemsize
         )
-        self._files: OrderedDict[str, int] = OrderedDict()  # descriptors, the oldest use first
-        self._verified: set[str] = set()
+        self._files = ShardFiles(shards_path)
 
     def prepare(self, numbers: IntArray) -> None:
         """Look up where these samples' windows lie."""
@@ -71,7 +65,8 @@ class WindowReader:
         for row, window in zip(buffer, windows, strict=True):
             num_bytes = window.num_records * self._record.itemsize
             row[: row_bytes - num_bytes] = 0
-            self._read_window(window, row[row_bytes - num_bytes :].data)
+            into = row[row_bytes - num_bytes :].data
+            self._files.read(window, partial(self._read_records, into), self._places.find_again)
         records = buffer.view(self._record)
         return {
             "latents": records["latent"],
@@ -83,31 +78,10 @@ class WindowReader:
 
     def close(self) -> None:
         """Close the shards."""
-        while self._files:
-            os.close(self._files.popitem()[1])
+        self._files.close()
 
-    def _read_window(self, window: Window, into: memoryview) -> None:
-        try:
-            self._read_records(window, into)
-            return
-        except (CorruptShardError, OSError) as error:
-            self._assert_of_the_file(error)
-            self._forget(window.shard_path)
-        window = self._places.find_again(window.number)
-        try:
-            self._read_records(window, into)
-        except (CorruptShardError, OSError) as error:
-            self._assert_of_the_file(error)
-            self._forget(window.shard_path)
-            raise ShardDamaged(window.shard_path, window.number, str(error)) from error
-
-    def _assert_of_the_file(self, error: CorruptShardError | OSError) -> None:
-        is_of_the_file = isinstance(error, CorruptShardError) or error.errno in _OF_THE_FILE
-        if not is_of_the_file or not self._shards_path.is_dir():
-            raise error
-
-    def _read_records(self, window: Window, into: memoryview) -> None:
-        num_bytes = os.preadv(self._open(window), [into], window.offset)
+    def _read_records(self, into: memoryview, descriptor: int, window: Window) -> None:
+        num_bytes = os.preadv(descriptor, [into], window.offset)
         if num_bytes != len(into):
             raise CorruptShardError(
                 f"{num_bytes} bytes at {window.offset}, {len(into)} were written"
@@ -120,21 +94,3 @@ class WindowReader:
                 raise CorruptShardError(
                     f"at {window.offset + start} is {found!r}, not the record of {key}"
                 )
-
-    def _open(self, window: Window) -> int:
-        path = window.shard_path
-        if path in self._files:
-            self._files.move_to_end(path)
-            return self._files[path]
-        if path not in self._verified:
-            verify(self._shards_path / path, window.checksum)
-            self._verified.add(path)
-        if len(self._files) == MAX_OPEN_SHARDS:
-            os.close(self._files.popitem(last=False)[1])
-        self._files[path] = os.open(self._shards_path / path, os.O_RDONLY)
-        return self._files[path]
-
-    def _forget(self, path: str) -> None:
-        self._verified.discard(path)
-        if path in self._files:
-            os.close(self._files.pop(path))

@@ -1,4 +1,4 @@
-"""The trainer's process: `python -m trainer.run --name N --max-steps S --mix M --lr X --seed K`.
+"""The trainer's process: `python -m trainer.run --name N [--recipe R] --mix M --lr X --seed K ...`.
 
 A run that exists is resumed by its name alone, after a crash as after a stop. SIGTERM and SIGINT
 save a checkpoint at the next step boundary and stop it. Exit code 0: finished, before or now, or
@@ -21,9 +21,10 @@ from ingest.database import open_engine, read
 from ingest.process import begin_process
 from ingest.settings import Settings
 from trainer.commands.references import CommandRefused
+from trainer.family import BaseRefused, ModelFamily, open_family
 from trainer.health.policy import PolicyRefused, read_policy
 from trainer.journal.lease import LeaseLost, RunHeld
-from trainer.neuralos.family import NeuralOSFamily
+from trainer.recipes import DEFAULT_RECIPE, RECIPES, UnknownRecipe
 from trainer.run.rows import RunFinished, RunOptions, find_or_make_run, options_of
 from trainer.run.take_over import NothingToResume
 from trainer.run.training import NoSamples, Workplace, train
@@ -31,7 +32,16 @@ from trainer.tables import Run
 
 log = structlog.get_logger()
 
-UNTRAINABLE = (CommandRefused, LeaseLost, NoSamples, NothingToResume, PolicyRefused, RunHeld)
+UNTRAINABLE = (
+    BaseRefused,
+    CommandRefused,
+    LeaseLost,
+    NoSamples,
+    NothingToResume,
+    PolicyRefused,
+    RunHeld,
+    UnknownRecipe,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,9 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         policy = read_policy(policy_path) if policy_path else None
         place = Workplace(engine, settings, stop_asked, policy)
         options = RunOptions(
-            max_steps=asked.max_steps, mix=asked.mix, lr=asked.lr, seed=asked.seed, base=asked.base
+            max_steps=asked.max_steps,
+            mix=asked.mix,
+            lr=asked.lr,
+            seed=asked.seed,
+            base=asked.base,
+            recipe=asked.recipe,
         )
-        family = NeuralOSFamily(_base_of(engine, asked.name, options))
+        family = _family_of(engine, asked.name, options)
         run = find_or_make_run(engine, asked.name, options, family)
         train(place, run, family)
     except RunFinished as done:
@@ -68,17 +83,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mix", help="the mix that a new run starts with")
     parser.add_argument("--lr", type=float, help="learning rate of a new run [the recipe's]")
     parser.add_argument("--seed", type=int, help="seed of a new run [0]")
-    parser.add_argument("--base", help="folder of the model to start from [the shipped one]")
+    parser.add_argument("--recipe", help=f"{' or '.join(RECIPES)} [{DEFAULT_RECIPE}]")
+    parser.add_argument("--base", help="folder of the model to start from [the recipe's own]")
     parser.add_argument("--policy", type=Path, help="file of rules [STOVETOP_POLICY, or none]")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch [1]")
     return parser
 
 
-def _base_of(engine: Engine, name: str, options: RunOptions) -> Path | None:
+def _family_of(engine: Engine, name: str, options: RunOptions) -> ModelFamily:
+    """The family that is asked for, or the one that the run of this name was made with."""
     with read(engine) as session:
         run = session.scalars(select(Run).where(Run.name == name)).first()
+    recipe = run.recipe if run is not None else options.recipe or DEFAULT_RECIPE
     base = options.base if run is None else options_of(run).base
-    return Path(base) if base else None
+    return open_family(recipe, Path(base) if base else None)
 
 
 if __name__ == "__main__":

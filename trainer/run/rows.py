@@ -39,6 +39,7 @@ class RunOptions(BaseModel):
     lr: Rate | None = None
     seed: int | None = Field(None, ge=0, lt=2**32)
     base: str | None = Field(None, description="folder of the model to start from")
+    recipe: str | None = Field(None, description="the model family's name")
 
 
 def find_or_make_run(engine: Engine, name: str, options: RunOptions, family: ModelFamily) -> Run:
@@ -72,6 +73,7 @@ def _make(session: Session, name: str, options: RunOptions, family: ModelFamily)
         lr=options.lr or family.learning_rate,
         seed=options.seed or 0,
         base=options.base,
+        recipe=family.name,
     )
     return insert_run(
         session,

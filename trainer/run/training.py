@@ -204,6 +204,7 @@ def _trainer(place: Workplace, run: Run, family: ModelFamily) -> InteractiveTrai
         remove_unused_columns=False,
         **family.optimizer_arguments(),
     )
+    transformers.set_seed(arguments.seed)  # what a new model's weights are drawn from
     trainer = interactive(transformers.Trainer)(family.load_model(), arguments)
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -17,9 +17,10 @@ from tests.trainer.neuralos.latents import (
     make_episode_with_latents,
     make_latent,
 )
+from trainer.mix.shard_files import MAX_OPEN_SHARDS
 from trainer.mix.stream import ShardDamaged
 from trainer.neuralos.config import ModelConfig
-from trainer.neuralos.window_reader import LENGTH, MAX_OPEN_SHARDS, WindowReader
+from trainer.neuralos.window_reader import LENGTH, WindowReader
 from trainer.neuralos.windows import collate
 
 MakeEpisode = Callable[[int], range]

@@ -48,3 +48,11 @@ def test_sigterm_ends_a_run_that_waits_for_samples_within_2_s(
 def has_started(engine: Engine) -> bool:
     with write(engine) as session:
         return session.scalar(select(Run.holder)) is not None
+
+
+def test_an_unknown_recipe_is_named_and_so_are_the_known_ones(settings: Settings) -> None:
+    line, environment = command(settings, "--name", "n", "--recipe", "poetry")
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "recipe: 'poetry' is none of neuralos, causal_lm" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,96 @@
+"""Shards, open for reading: what every reader of a stream does with the files of its samples.
+
+In: a sample's place. Out: what is read there. Guaranteed: a shard's bytes are compared with its
+checksum when it is first opened; one that is gone is looked up once more, for it may have been
+replaced; what is damaged then is `ShardDamaged`, and what is no fault of the file's (no descriptors
+left, the shards' folder gone) is raised as it is.
+"""
+
+import errno
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from ingest.shards import CorruptShardError, verify
+from trainer.mix.stream import ShardDamaged
+
+MAX_OPEN_SHARDS = 128
+# Gone, unreadable, no such offset; any other error is not this shard's fault.
+_OF_THE_FILE = (errno.ENOENT, errno.EIO, errno.EINVAL)
+
+
+class Place(Protocol):
+    """Where a sample lies, as far as files are concerned."""
+
+    @property
+    def number(self) -> int:
+        """The sample's."""
+
+    @property
+    def shard_path(self) -> str:
+        """Relative to the shards folder."""
+
+    @property
+    def checksum(self) -> str:
+        """blake3 of the whole file."""
+
+
+P = TypeVar("P", bound=Place)
+T = TypeVar("T")
+
+
+class ShardFiles:
+    """Open shards below `shards_path`; one thread's own. `close` it."""
+
+    def __init__(self, shards_path: Path) -> None:
+        self._shards_path = shards_path
+        self._descriptors: OrderedDict[str, int] = OrderedDict()  # the oldest use first
+        self._verified: set[str] = set()
+
+    def read(self, place: P, read: Callable[[int, P], T], find_again: Callable[[int], P]) -> T:
+        """What `read` makes of the open file at a place, or at the one found again.
+
+        `read` raises CorruptShardError where the bytes are not the sample's. Raises ShardDamaged.
+        """
+        try:
+            return read(self._open(place), place)
+        except (CorruptShardError, OSError) as error:
+            self._assert_of_the_file(error)
+            self._forget(place.shard_path)
+        place = find_again(place.number)
+        try:
+            return read(self._open(place), place)
+        except (CorruptShardError, OSError) as error:
+            self._assert_of_the_file(error)
+            self._forget(place.shard_path)
+            raise ShardDamaged(place.shard_path, place.number, str(error)) from error
+
+    def close(self) -> None:
+        """Close all of them."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def _assert_of_the_file(self, error: CorruptShardError | OSError) -> None:
+        is_of_the_file = isinstance(error, CorruptShardError) or error.errno in _OF_THE_FILE
+        if not is_of_the_file or not self._shards_path.is_dir():
+            raise error
+
+    def _open(self, place: Place) -> int:
+        path = place.shard_path
+        if path in self._descriptors:
+            self._descriptors.move_to_end(path)
+            return self._descriptors[path]
+        if path not in self._verified:
+            verify(self._shards_path / path, place.checksum)
+            self._verified.add(path)
+        if len(self._descriptors) == MAX_OPEN_SHARDS:
+            os.close(self._descriptors.popitem(last=False)[1])
+        self._descriptors[path] = os.open(self._shards_path / path, os.O_RDONLY)
+        return self._descriptors[path]
+
+    def _forget(self, path: str) -> None:
+        self._verified.discard(path)
+        if path in self._descriptors:
+            os.close(self._descriptors.pop(path))
