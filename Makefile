@@ -28,6 +28,7 @@ check: .venv/ready-dev ## Format, lint, types, import order, schema: no tests
 bench: .venv/ready ## The numbers that the README quotes
 	$(PY) benchmarks/desktop.py
 	$(PY) benchmarks/stream.py
+	$(PY) -m benchmarks.trainer --json benchmarks/results/trainer.json
 
 base-model: .venv/ready ## Train the shipped encoder and base model again from their seeds
 	$(PY) -m trainer.neuralos.build_base

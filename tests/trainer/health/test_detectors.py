@@ -60,12 +60,12 @@ def test_a_loss_ten_times_as_large_is_named_at_its_step(
 
 
 @given(seed=SEEDS, count=st.integers(LEAST_READINGS, 300), scale=SCALES)
-def test_a_gradient_twenty_times_as_long_is_named_at_its_step(
+def test_a_gradient_fifty_times_as_long_is_named_at_its_step(
     seed: int, count: int, scale: float
 ) -> None:
     health = Health()
     told(health, scaled(noisy(seed, count), scale))
-    spike = reading(count + 1, 2.0 * scale, grad_norm=20.0 * scale)
+    spike = reading(count + 1, 2.0 * scale, grad_norm=50.0 * scale)
     assert "grad_norm_spike" in started(health.read(spike))
 
 
