@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -78,7 +78,7 @@ def own_run(trainer: InteractiveTrainer, resume: str | bool | None) -> Iterator[
         run = _find_or_make(engine, settings, trainer, resume)
         policy = read_policy(settings.policy) if settings.policy else None
         place = Workplace(engine, settings, Event(), policy)
-        with own_server(settings, run.name) if is_own else closing(supply):
+        with own_server(settings, run.name) if is_own else nullcontext():
             family = OwnFamily(run.recipe)
             with life(place, run, family, lambda _is_new: supply) as boundary:
                 assert boundary is not None
