@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from trainer.loop.interactive import InteractiveTrainer
 from trainer.run.dataset_supply import DatasetSupply
-from trainer.run.own import own_run
+from trainer.run.own import OwnRun, own_run
 
 
 class OwnTrainer(InteractiveTrainer):
@@ -35,16 +35,21 @@ class OwnTrainer(InteractiveTrainer):
         if trial is not None:
             raise ValueError("trial: a search is many runs; start each by a Trainer of its own")
         asked_steps = self.args.max_steps
-        with own_run(self, resume_from_checkpoint) as run:
-            self.interaction = run.boundary
-            epochs = _Epochs(run.supply)
-            self.add_callback(epochs)
-            try:
-                output: TrainOutput = super().train(ignore_keys_for_eval=ignore_keys_for_eval)
-                run.boundary.finish(self)
-            finally:
-                self.remove_callback(epochs)
-                self.args.max_steps = asked_steps
+        try:
+            with own_run(self, resume_from_checkpoint) as run:
+                return self._train_under(run, ignore_keys_for_eval)
+        finally:
+            self.args.max_steps = asked_steps
+
+    def _train_under(self, run: OwnRun, ignore_keys_for_eval: list[str] | None) -> TrainOutput:
+        self.interaction = run.boundary
+        epochs = _Epochs(run.supply)
+        self.add_callback(epochs)
+        try:
+            output: TrainOutput = super().train(ignore_keys_for_eval=ignore_keys_for_eval)
+            run.boundary.finish(self)
+        finally:
+            self.remove_callback(epochs)
         return output
 
 
