@@ -35,6 +35,7 @@ LOOK_EVERY_S = 0.01
 # Others write for at most 20 ms; the command that comes amid it must not miss its boundary.
 CLAIM_TIMEOUT_S = 0.05
 CLAIM_TRIES = 5
+_LATER = "SELECT 1 FROM commands WHERE run_id = ? AND number > ? LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,10 @@ class Inbox:
             version = self._versions.execute("PRAGMA data_version").fetchone()[0]
             if version == self._version:
                 return
+            if not self._has_news():
+                self._is_away = False
+                self._version = version
+                return
             with read(self._engine) as session:
                 rows = command_queue.unsettled(session, self._run_id, after=self._last_number)
                 received = [_receive(session, row) for row in rows]
@@ -111,6 +116,11 @@ class Inbox:
             self._last_number = received[-1].number
             self._found += received
             self._tries_left = CLAIM_TRIES
+
+    def _has_news(self) -> bool:
+        """Whether there is a later command at all: most commits are the journal's own."""
+        later = (self._run_id, self._last_number)
+        return self._versions.execute(_LATER, later).fetchone() is not None
 
     def _claim(self, engine: Engine) -> None:
         """Make what was found the run's own, unless it was cancelled; the lock is held."""
