@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from ingest.database import open_engine, read, write
 from ingest.settings import Settings
 from tests.trainer import own
-from tests.trainer.asking import all_settled, ask_now, asking, commands, metric
+from tests.trainer.asking import all_settled, ask_now, asking, commands, metric, the_run
 from tests.trainer.own import NUM_SAMPLES, Net, Script, own_trainer
 from tests.trainer.runs import make_mix
 from tests.waiting import wait_until
@@ -152,15 +152,24 @@ def test_after_a_rollback_samples_and_losses_repeat_bit_for_bit(
     assert losses[first] == losses[again]
 
 
-def test_a_mix_is_refused_with_the_reason(tmp_path: Path, engine: Engine) -> None:
+@pytest.mark.parametrize("kind", ["set_mix", "rollback"])
+def test_a_mix_is_refused_with_the_reason_and_changes_nothing(
+    tmp_path: Path, engine: Engine, kind: str
+) -> None:
     with write(engine) as session:
         make_mix(session, "mix", old=1.0)
-    trainer = own_trainer(tmp_path)
-    with scripted(Script(asking(engine, {2: [("set_mix", {"name": "mix"})]}))):
+    mix: dict[str, object] = {"name": "mix"}
+    asked = mix if kind == "set_mix" else {"checkpoint": "main-2", "set_mix": mix}
+    trainer = own_trainer(tmp_path / "net")
+    with scripted(Script(asking(engine, {4: [(kind, asked)]}))):
         trainer.train()
     [command] = commands(engine)
     assert command.state == "rejected"
     assert "its own dataset" in (command.error or "")
+    assert the_run(engine).branch == "main"
+    untouched = own_trainer(tmp_path / "untouched")
+    untouched.train()
+    assert ran(trainer) == ran(untouched)
 
 
 def test_it_evaluates_itself_on_its_own_dataset(tmp_path: Path, engine: Engine) -> None:

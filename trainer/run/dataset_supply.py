@@ -76,10 +76,14 @@ class DatasetSupply:
             self._position += 1
         return Drawn(np.array(numbers, dtype=np.int64), batches)
 
-    def set_mix(self, mix: MixVersion) -> None:
+    def check_mix(self, mix: MixVersion, field: str) -> None:
         """There is nothing to mix. Raises CommandRefused."""
         if mix != OWN_MIX:
-            raise CommandRefused("name", "the run draws from its own dataset, which has no mix")
+            raise CommandRefused(field, "the run draws from its own dataset, which has no mix")
+
+    def set_mix(self, mix: MixVersion) -> None:
+        """There is one."""
+        assert mix == OWN_MIX
 
     def adopt(self, _branch: str, _next_step: int) -> list[Entry]:
         """A dataset has no revisions."""
