@@ -66,4 +66,5 @@ build/oldest/ready: .venv/bin/uv requirements-dev.txt pyproject.toml
 	@sed -E 's/ *\\$$//; /^[ #]/d; /^(transformers|accelerate|huggingface-hub|tokenizers)==/d' requirements-dev.txt > build/oldest-rest.txt
 	@.venv/bin/uv venv -q --clear --python $(PY) build/oldest
 	@.venv/bin/uv pip install -q --compile-bytecode --python build/oldest/bin/python --resolution lowest-direct -r pyproject.toml --group dev -c build/oldest-rest.txt
+	@.venv/bin/uv pip install -q --python build/oldest/bin/python --no-deps -e .
 	@touch $@
