@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test check bench base-model migration lock clean
+.PHONY: help demo test test-oldest check bench base-model migration lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,10 @@ demo: .venv/ready ## A deployed model learns from its users, live (ARGS=--check:
 
 test: .venv/ready-dev check ## Everything that CI checks
 	$(PY) -m pytest $(ARGS)
+
+test-oldest: build/oldest/ready ## One's own Trainer on the oldest transformers and accelerate that we allow
+	build/oldest/bin/python -m pytest tests/trainer/loop tests/trainer/checkpoints tests/trainer/run \
+		tests/trainer/test_interactive.py tests/trainer/test_interactive_gpt2.py $(ARGS)
 
 check: .venv/ready-dev ## Format, lint, types, import order, schema: no tests
 	.venv/bin/ruff format --check .
@@ -54,4 +58,13 @@ clean: ## Remove what the other doors made here
 
 .venv/ready-dev: .venv/ready requirements-dev.txt
 	@.venv/bin/uv pip install -q --compile-bytecode --python $(PY) --require-hashes -r requirements-dev.txt
+	@touch $@
+
+# All but these two, and what depends on their versions, as it is locked.
+build/oldest/ready: .venv/bin/uv requirements-dev.txt pyproject.toml
+	@mkdir -p build
+	@sed -E 's/ *\\$$//; /^[ #]/d; /^(transformers|accelerate|huggingface-hub|tokenizers)==/d' requirements-dev.txt > build/oldest-rest.txt
+	@.venv/bin/uv venv -q --clear --python $(PY) build/oldest
+	@.venv/bin/uv pip install -q --compile-bytecode --python build/oldest/bin/python --resolution lowest-direct -r pyproject.toml --group dev -c build/oldest-rest.txt
+	@.venv/bin/uv pip install -q --python build/oldest/bin/python --no-deps -e .
 	@touch $@

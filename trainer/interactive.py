@@ -5,13 +5,13 @@ people, scripts and agents change it through the API at its step boundaries. Wit
 dataset every command works but `set_mix`.
 """
 
-from typing import Any, cast
+from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, TrainOutput
 from typing_extensions import override
 
-from trainer.loop.interactive import InteractiveTrainer
+from trainer.loop.interactive import InteractiveTrainer, mixed_in
 from trainer.run.dataset_supply import DatasetSupply
 from trainer.run.own import OwnRun, own_run
 
@@ -55,8 +55,7 @@ class OwnTrainer(InteractiveTrainer):
 
 def make_interactive(trainer_class: type[Trainer]) -> type[OwnTrainer]:
     """`trainer_class` as an interactive one, with the same constructor and the same `train`."""
-    name = f"Interactive{trainer_class.__name__}"
-    return cast("type[OwnTrainer]", type(name, (OwnTrainer, trainer_class), {}))
+    return mixed_in(OwnTrainer, trainer_class)
 
 
 class _Epochs(TrainerCallback):

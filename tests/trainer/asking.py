@@ -30,8 +30,9 @@ def ask_now(engine: Engine, kind: str, **arguments: object) -> str:
 def asking(engine: Engine, script: Mapping[int, list[Asked]]) -> Callable[[int], None]:
     """What a witness does during its n-th step: submit the script's commands for it.
 
-    Before an undo it waits until everything before it is settled, and before a rollback to a
-    checkpoint that nobody named until it is listed.
+    Each is received before the step goes on, so it holds from the next one. Before an undo it waits
+    until everything before it is settled, and before a rollback to a checkpoint that nobody named
+    until it is listed.
     """
 
     def during(count: int) -> None:
@@ -40,7 +41,8 @@ def asking(engine: Engine, script: Mapping[int, list[Asked]]) -> Callable[[int],
                 wait_until(lambda: all_settled(engine))
             if kind == "rollback":
                 wait_until(partial(is_known, engine, str(arguments["checkpoint"])))
-            ask_now(engine, kind, **arguments)
+            command_id = ask_now(engine, kind, **arguments)
+            wait_until(partial(is_received, engine, command_id))
 
     return during
 
@@ -63,6 +65,12 @@ def is_known(engine: Engine, checkpoint: str) -> bool:
     return listed is not None or any(
         json.loads(command.args_json).get("name") == checkpoint for command in commands(engine)
     )
+
+
+def is_received(engine: Engine, command_id: str) -> bool:
+    """Whether the run has a command."""
+    with read(engine) as session:
+        return session.get_one(Command, command_id).state != "pending"
 
 
 def metric(engine: Engine, name: str, branch: str = "main") -> dict[int, float | None]:

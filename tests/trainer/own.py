@@ -1,7 +1,7 @@
 """Somebody's own script: a plain Trainer made interactive, on a dataset of their own.
 
 Run as a program it trains in a folder: `python tests/trainer/own.py FOLDER MAX_STEPS [resume]`, so
-that a test may kill it.
+that a test may kill it: with loader workers, and steps that go on from one epoch into the next.
 """
 
 import random
@@ -102,7 +102,14 @@ def own_trainer(
 def main() -> None:
     """Train, and say what was drawn, a line a forward pass."""
     folder, max_steps, *resume = sys.argv[1:]
-    trainer = own_trainer(Path(folder), max_steps=int(max_steps))
+    trainer = own_trainer(
+        Path(folder),
+        max_steps=int(max_steps),
+        lr_scheduler_type="linear",
+        warmup_steps=5,
+        gradient_accumulation_steps=3,
+        dataloader_num_workers=2,
+    )
     model = trainer.model
     assert isinstance(model, Net)
 

@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from ingest.database import open_engine, read, write
 from ingest.settings import Settings
 from tests.trainer import own
-from tests.trainer.asking import all_settled, ask_now, asking, commands, metric
+from tests.trainer.asking import all_settled, ask_now, asking, commands, metric, the_run
 from tests.trainer.own import NUM_SAMPLES, Net, Script, own_trainer
 from tests.trainer.runs import make_mix
 from tests.waiting import wait_until
@@ -53,12 +53,25 @@ def ran(trainer: OwnTrainer) -> Ran:
 
 
 def test_the_constructor_stays_as_it_was(tmp_path: Path) -> None:
-    interactive = make_interactive(transformers.Trainer)
-    names = list(inspect.signature(transformers.Trainer.__init__).parameters)
-    assert issubclass(interactive, transformers.Trainer)
-    by_place = interactive(Net(), transformers.TrainingArguments(str(tmp_path), use_cpu=True))
-    assert isinstance(by_place, interactive)
-    assert names[1:3] == ["model", "args"]
+    for base in (transformers.Trainer, transformers.Seq2SeqTrainer, own.Authors):
+        interactive = make_interactive(base)
+        assert issubclass(interactive, base)
+        assert inspect.signature(interactive) == inspect.signature(base)
+    by_place = make_interactive(own.Authors)(Net(), own_trainer(tmp_path).args)
+    assert isinstance(by_place, own.Authors)
+
+
+def test_a_class_made_of_an_interactive_one_has_a_constructor_of_its_own(tmp_path: Path) -> None:
+    class Mine(make_interactive(own.Authors)):  # type: ignore[misc]  # a class made at run time
+        def __init__(self, note: str, **kwargs: object) -> None:
+            super().__init__(**kwargs)
+            self.note = note
+
+    usual = own_trainer(tmp_path, max_steps=1)
+    mine = Mine("mine", model=Net(), args=usual.args, train_dataset=own.Waves())
+    mine.train()
+    assert list(inspect.signature(Mine).parameters) == ["note", "kwargs"]
+    assert (mine.note, mine.state.global_step) == ("mine", 1)
 
 
 def test_it_trains_through_every_sample_once_an_epoch(tmp_path: Path, engine: Engine) -> None:
@@ -152,15 +165,24 @@ def test_after_a_rollback_samples_and_losses_repeat_bit_for_bit(
     assert losses[first] == losses[again]
 
 
-def test_a_mix_is_refused_with_the_reason(tmp_path: Path, engine: Engine) -> None:
+@pytest.mark.parametrize("kind", ["set_mix", "rollback"])
+def test_a_mix_is_refused_with_the_reason_and_changes_nothing(
+    tmp_path: Path, engine: Engine, kind: str
+) -> None:
     with write(engine) as session:
         make_mix(session, "mix", old=1.0)
-    trainer = own_trainer(tmp_path)
-    with scripted(Script(asking(engine, {2: [("set_mix", {"name": "mix"})]}))):
+    mix: dict[str, object] = {"name": "mix"}
+    asked = mix if kind == "set_mix" else {"checkpoint": "main-2", "set_mix": mix}
+    trainer = own_trainer(tmp_path / "net")
+    with scripted(Script(asking(engine, {4: [(kind, asked)]}))):
         trainer.train()
     [command] = commands(engine)
     assert command.state == "rejected"
     assert "its own dataset" in (command.error or "")
+    assert the_run(engine).branch == "main"
+    untouched = own_trainer(tmp_path / "untouched")
+    untouched.train()
+    assert ran(trainer) == ran(untouched)
 
 
 def test_it_evaluates_itself_on_its_own_dataset(tmp_path: Path, engine: Engine) -> None:
@@ -262,17 +284,18 @@ def start(folder: Path, *arguments: str, **environment: str) -> "subprocess.Pope
 
 def test_after_kill_9_it_goes_on_with_the_same_samples(tmp_path: Path, settings: Settings) -> None:
     data = {"STOVETOP_DATA": str(settings.data)}
-    with start(tmp_path / "whole", "40", **data) as script:
+    with start(tmp_path / "whole", "20", **data) as script:
         whole = script.communicate()[0].splitlines()
-    with start(tmp_path / "killed", "40", **data) as script:
+    with start(tmp_path / "killed", "20", **data) as script:
         assert script.stdout is not None
-        before = [script.stdout.readline().strip() for _ in range(20)]
+        before = [script.stdout.readline().strip() for _ in range(31)]  # amid the 11th step
         script.send_signal(signal.SIGKILL)
         script.communicate()
-    with start(tmp_path / "killed", "40", "resume", **data) as script:
+    with start(tmp_path / "killed", "20", "resume", **data) as script:
         again = script.communicate()[0].splitlines()
-    assert before == whole[:20]
-    assert 0 < len(again) < 40
+    assert len(whole) == 60
+    assert before == whole[:31]
+    assert 0 < len(again) < 60
     assert again == whole[-len(again) :]
 
 

@@ -7,8 +7,10 @@ gradients; evaluation leaves no trace on the generators; a callback hands every 
 line of the loop is copied.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -29,6 +31,10 @@ from trainer.loop.frozen import Frozen
 from trainer.loop.generators import preserved_generators
 from trainer.loop.observed import ObservedStep
 from trainer.loop.schedule import LiveSchedule
+
+ON_A_METRIC = ("reduce_lr_on_plateau", "greedy")  # the second one is not in every transformers
+
+Mixin = TypeVar("Mixin", bound="InteractiveTrainer")
 
 
 class Interaction(Protocol):
@@ -66,10 +72,9 @@ class InteractiveTrainer(_Base):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.args.load_best_model_at_end:
-            raise ValueError("load_best_model_at_end: leave it out; roll the run back instead")
-        if self.args.lr_scheduler_type == SchedulerType.REDUCE_ON_PLATEAU:
-            raise ValueError("lr_scheduler_type: give one that steps by itself, not on a metric")
+        _check_arguments(self.args)
+        if self.lr_scheduler is not None and _steps_on_a_metric(self.lr_scheduler):
+            raise ValueError("optimizers: give a schedule that steps by itself, not on a metric")
         # A loss that is not a number must be seen, and a restored stream has nothing to skip.
         self.args.logging_nan_inf_filter = False
         self.args.ignore_data_skip = True
@@ -131,8 +136,32 @@ class InteractiveTrainer(_Base):
 
 def interactive(trainer_class: type[Trainer]) -> type[InteractiveTrainer]:
     """`trainer_class` with the same constructor, made to obey its `interaction`."""
+    return mixed_in(InteractiveTrainer, trainer_class)
+
+
+def mixed_in(mixin: type[Mixin], trainer_class: type[Trainer]) -> type[Mixin]:
+    """`mixin` over `trainer_class`; who asks for the constructor's signature gets its author's."""
+
+    @wraps(trainer_class.__init__)
+    def construct(self: Mixin, *args: Any, **kwargs: Any) -> None:
+        mixin.__init__(self, *args, **kwargs)
+
     name = f"Interactive{trainer_class.__name__}"
-    return cast("type[InteractiveTrainer]", type(name, (InteractiveTrainer, trainer_class), {}))
+    return cast("type[Mixin]", type(name, (mixin, trainer_class), {"__init__": construct}))
+
+
+def _check_arguments(args: TrainingArguments) -> None:
+    """Raises ValueError for what a run of ours can not do as asked."""
+    if args.load_best_model_at_end:
+        raise ValueError("load_best_model_at_end: leave it out; roll the run back instead")
+    if args.auto_find_batch_size:
+        raise ValueError("auto_find_batch_size: give per_device_train_batch_size instead")
+    if args.lr_scheduler_type in ON_A_METRIC:
+        raise ValueError("lr_scheduler_type: give one that steps by itself, not on a metric")
+
+
+def _steps_on_a_metric(schedule: LRScheduler) -> bool:
+    return "metrics" in inspect.signature(schedule.step).parameters
 
 
 def live_schedule(trainer: Trainer) -> LiveSchedule:

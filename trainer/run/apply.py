@@ -79,6 +79,7 @@ def apply(received: Received, run: LiveRun, trainer: Trainer) -> Effect | OnceSa
 def _set_mix(mix: MixVersion | None, run: LiveRun) -> Effect:
     before = mix_of_run(run)
     assert mix is not None
+    run.supply.check_mix(mix, "name")
     run.supply.set_mix(mix)
     return Effect(before, mix_of_run(run))
 
@@ -151,6 +152,8 @@ def _roll_back(command: Rollback, received: Received, run: LiveRun, trainer: Tra
     run.saver.wait()  # it may be the one to go back to, and what is written may let old ones go
     target = run.register.find(command.checkpoint)
     branch = run.free_branch(command.branch)
+    if received.mix is not None:
+        run.supply.check_mix(received.mix, "set_mix")
     manifest = run.read(target)
     position = manifest.position
     check_lr(command.set_lr, position.rates, trainer, "set_lr.")

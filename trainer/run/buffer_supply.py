@@ -98,6 +98,9 @@ class BufferSupply:
             for index in range(count)
         ]
 
+    def check_mix(self, _mix: MixVersion, _field: str) -> None:
+        """Any mix can be drawn from."""
+
     def set_mix(self, mix: MixVersion) -> None:
         """Draw from another mix from the next batch on."""
         self._stream.set_shares(mix.shares, mix.policies)

@@ -1,11 +1,12 @@
 """A run's supply from its author's own map-style dataset, as their Trainer would load it.
 
 In: the loader that the Trainer made of dataset, sampler and collator. Out: the same batches in an
-order that is a function of (seed, epoch, position) alone: the sampler is asked once an epoch, with
-generators of its own. Guaranteed: a position is two numbers; after a rollback or a crash the same
-samples come again, with workers or without, and what workers had read ahead is left unused. With
-workers each sample is loaded under a seed of its own, so that random augmentations repeat, too; in
-the training process itself they draw from its generators, whose state is in the checkpoint.
+order that is a function of (seed, epoch, position) alone: the sampler is asked once an epoch, under
+the epoch's seed, and refused at the start if it answers differently when asked again. Guaranteed: a
+position is two numbers; after a rollback or a crash the same samples come again, with workers or
+without, and what workers had read ahead is left unused. With workers samples are loaded under seeds
+of their own, so that random augmentations repeat, too; in the training process itself they draw
+from its generators, whose state is in the checkpoint.
 A step takes a fixed number of micro-batches; one at an epoch's end goes on into the next epoch.
 """
 
@@ -51,6 +52,12 @@ class DatasetSupply:
         self._seed = seed
         self._batches: Iterator[Tensors] | None = None
         self._stand(epoch=0, position=0)
+        if self._order_of(0) != self._order:
+            raise UnusableDataset(
+                "train_dataset: its sampler gives another order each time it is asked, which can't "
+                "be taken up again; let it draw from torch's, numpy's or Python's own generator, "
+                "from a torch.Generator named `generator`, or by `set_epoch`"
+            )
 
     @property
     def num_batches(self) -> int:
@@ -76,10 +83,14 @@ class DatasetSupply:
             self._position += 1
         return Drawn(np.array(numbers, dtype=np.int64), batches)
 
-    def set_mix(self, mix: MixVersion) -> None:
+    def check_mix(self, mix: MixVersion, field: str) -> None:
         """There is nothing to mix. Raises CommandRefused."""
         if mix != OWN_MIX:
-            raise CommandRefused("name", "the run draws from its own dataset, which has no mix")
+            raise CommandRefused(field, "the run draws from its own dataset, which has no mix")
+
+    def set_mix(self, mix: MixVersion) -> None:
+        """There is one."""
+        assert mix == OWN_MIX
 
     def adopt(self, _branch: str, _next_step: int) -> list[Entry]:
         """A dataset has no revisions."""
@@ -115,18 +126,23 @@ class DatasetSupply:
     def _order_of(self, epoch: int) -> list[list[int]]:
         """The epoch's batches, asked of the author's sampler; other generators stay as they are."""
         sampler: Any = self._loader.batch_sampler
+        seed = _derived(self._seed, "order", epoch)
         for part in (sampler, getattr(sampler, "sampler", None)):
             if part is not None and hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
+            generator = getattr(part, "generator", None)
+            if isinstance(generator, torch.Generator):
+                generator.manual_seed(seed)
         with preserved_generators():
-            seed_generators(_derived(self._seed, "order", epoch))
+            seed_generators(seed)
             return [list(batch) for batch in sampler]
 
     def _load(self) -> Iterator[Tensors]:
         loader, workers = self._loader, self._loader.num_workers
         dataset: Dataset[Any] = loader.dataset
         if workers:
-            dataset = _SeededDataset(dataset, _derived(self._seed, "sample", self._epoch))
+            seeded = _SeededBatches if hasattr(dataset, "__getitems__") else _SeededSamples
+            dataset = seeded(dataset, _derived(self._seed, "sample", self._epoch))
         seed = _derived(self._seed, "workers", self._epoch)
         return iter(
             DataLoader(
@@ -144,16 +160,24 @@ class DatasetSupply:
         )
 
 
-class _SeededDataset(Dataset[Any]):
+class _SeededSamples(Dataset[Any]):
     """In a worker: each sample under a seed of its place in the dataset and the epoch."""
 
     def __init__(self, dataset: "Dataset[Any]", seed: int) -> None:
-        self._dataset = dataset
+        self._dataset: Any = dataset
         self._seed = seed
 
     def __getitem__(self, index: int) -> object:
         seed_generators((self._seed + index) % 2**32)
         return self._dataset[index]
+
+
+class _SeededBatches(_SeededSamples):
+    """The same where the dataset gives a batch at once: under the seed of its first sample."""
+
+    def __getitems__(self, indices: list[int]) -> object:
+        seed_generators((self._seed + indices[0]) % 2**32)
+        return self._dataset.__getitems__(indices)
 
 
 def _derived(seed: int, purpose: str, epoch: int) -> int:

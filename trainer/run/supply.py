@@ -51,8 +51,11 @@ class Supply(Protocol):
     def draw(self, num_micro_batches: int) -> Drawn:
         """The next step's samples. Raises NothingToDraw when there are none for now."""
 
+    def check_mix(self, mix: MixVersion, field: str) -> None:
+        """Raises CommandRefused, naming the command's field, where there is nothing to mix."""
+
     def set_mix(self, mix: MixVersion) -> None:
-        """Draw from another mix from the next step on. Raises CommandRefused where none can be."""
+        """Draw from another mix, which was checked, from the next step on."""
 
     def adopt(self, branch: str, next_step: int) -> list[Entry]:
         """Take over what is due before `next_step`; the answer is to be journalled."""

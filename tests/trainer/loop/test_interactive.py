@@ -92,9 +92,21 @@ def test_a_loss_that_is_not_a_number_is_not_filtered(tmp_path: Path) -> None:
 
 
 def test_a_schedule_that_waits_for_a_metric_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="lr_scheduler_type"):
+    trainer_class = interactive(transformers.Trainer)
+    plateau = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps"}
+    with pytest.raises(ValueError, match="lr_scheduler_type: give one that steps by itself"):
+        trainer_class(TinyModel(Witness()), arguments(tmp_path, **plateau), eval_dataset=[])
+    model = TinyModel(Witness())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    own = (optimizer, torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer))
+    with pytest.raises(ValueError, match="optimizers: give a schedule that steps by itself"):
+        trainer_class(model, arguments(tmp_path), optimizers=own)
+
+
+def test_a_batch_size_that_changes_by_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give per_device_train_batch_size"):
         interactive(transformers.Trainer)(
-            TinyModel(Witness()), arguments(tmp_path, lr_scheduler_type="reduce_lr_on_plateau")
+            TinyModel(Witness()), arguments(tmp_path, auto_find_batch_size=True)
         )
 
 
