@@ -1,20 +1,27 @@
 """The state of a transformers.Trainer, into a folder and back, in Hugging Face's own layout.
 
 In: a trainer between two steps. Out: model.safetensors, optimizer.pt, scheduler.pt, rng_state.pth,
-trainer_state.json; and back again, inside the running loop, bit for bit: a step taken after
+trainer_state.json; where several processes train, one rng_state_<rank>.pth of each, and the folder
+is the same otherwise; and back again, inside the running loop, bit for bit: a step taken after
 `restore_state` equals the one taken after `copy_state`. Pickles are read with weights_only alone.
 The trainer's own private savers are called, so that a subclass that saves more keeps doing so.
+What other ranks have is collected first: rank 0 alone writes, so that its folder is whole or not
+there for all of them.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from transformers import Trainer, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from trainer.checkpoints.folder import WriteState
+from trainer.ranks.alone import Member
 
 # What belongs to the process that runs, not to the state that it goes back to.
 _OF_THE_PROCESS = {
@@ -30,24 +37,53 @@ _OF_THE_PROCESS = {
 }
 
 
-def copy_state(trainer: Trainer, folder: Path) -> WriteState:
-    """Copy everything that the next step depends on, apart from the stream.
+@dataclass(frozen=True)
+class Copied:
+    """What is large, and the other ranks' part: their generators, by the name of their file."""
 
-    What is large is copied in memory and written by what is returned; the rest is written at once.
-    """
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    generators: Mapping[str, bytes]
+
+
+def copy_state(trainer: Trainer, ranks: Member) -> Copied:
+    """Copy in memory what the next step depends on; every rank calls this, rank 0 has it all."""
     assert trainer.model is not None
     assert trainer.optimizer is not None
+    generators = {} if ranks.count == 1 else _collect_generators(trainer, ranks)
+    if ranks.index:
+        return Copied({}, {}, {})
+    return Copied(
+        deepcopy(trainer.model.state_dict()), deepcopy(trainer.optimizer.state_dict()), generators
+    )
+
+
+def _collect_generators(trainer: Trainer, ranks: Member) -> Mapping[str, bytes]:
+    """All ranks' generators. One that fails gives none, for the others count on its part."""
+    own = b""
+    try:
+        with TemporaryDirectory() as folder:
+            trainer._save_rng_state(folder)
+            own = next(Path(folder).iterdir()).read_bytes()
+    finally:
+        parts = ranks.collect(own)
+    return {f"rng_state_{rank}.pth": part for rank, part in enumerate(parts)}
+
+
+def lay_down(trainer: Trainer, copied: Copied, folder: Path) -> WriteState:
+    """Write what is small; what is returned writes the rest, in any thread."""
     assert trainer.lr_scheduler is not None
-    model = deepcopy(trainer.model.state_dict())
-    optimizer = deepcopy(trainer.optimizer.state_dict())
     torch.save(trainer.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
     trainer._save_scaler(str(folder))
-    trainer._save_rng_state(str(folder))
+    if not copied.generators:
+        trainer._save_rng_state(str(folder))
+    for name, generators in copied.generators.items():
+        (folder / name).write_bytes(generators)
     trainer.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
     def write() -> None:
-        trainer._save(str(folder), state_dict=model)
-        torch.save(optimizer, folder / OPTIMIZER_NAME)
+        trainer._save(str(folder), state_dict=copied.model)
+        torch.save(copied.optimizer, folder / OPTIMIZER_NAME)
 
     return write
 
