@@ -17,11 +17,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import nn
 from transformers import Trainer, TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from trainer.checkpoints.folder import WriteState
 from trainer.ranks.alone import Member
+from trainer.ranks.sharded import is_sharded, load_model, shards_of_optimizer, whole
 
 # What belongs to the process that runs, not to the state that it goes back to.
 _OF_THE_PROCESS = {
@@ -51,11 +55,11 @@ def copy_state(trainer: Trainer, ranks: Member) -> Copied:
     assert trainer.model is not None
     assert trainer.optimizer is not None
     generators = {} if ranks.count == 1 else _collect_generators(trainer, ranks)
-    if ranks.index:
-        return Copied({}, {}, {})
-    return Copied(
-        deepcopy(trainer.model.state_dict()), deepcopy(trainer.optimizer.state_dict()), generators
-    )
+    is_kept = ranks.index == 0
+    states = trainer.model.state_dict(), trainer.optimizer.state_dict()
+    if ranks.count > 1 and is_sharded(trainer.model):
+        return Copied(*whole(states, is_kept=is_kept), generators)
+    return Copied(*(deepcopy(states) if is_kept else ({}, {})), generators)
 
 
 def _collect_generators(trainer: Trainer, ranks: Member) -> Mapping[str, bytes]:
@@ -90,11 +94,27 @@ def lay_down(trainer: Trainer, copied: Copied, folder: Path) -> WriteState:
 
 def restore_state(trainer: Trainer, folder: Path) -> None:
     """Go back to what `write_state` wrote, between two steps of the running loop."""
-    trainer._load_from_checkpoint(str(folder))
-    trainer._load_optimizer_and_scheduler(str(folder))
+    assert trainer.model is not None
+    if is_sharded(trainer.model):
+        _load_shards(trainer, trainer.model, folder)
+    else:
+        trainer._load_from_checkpoint(str(folder))
+        trainer._load_optimizer_and_scheduler(str(folder))
     trainer._load_scaler(str(folder))
     trainer._load_rng_state(str(folder))
     _restore_progress(trainer, TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME)))
+
+
+def _load_shards(trainer: Trainer, model: nn.Module, folder: Path) -> None:
+    """The files as one process wrote them, of which each rank takes its part."""
+    assert trainer.optimizer is not None
+    assert trainer.lr_scheduler is not None
+    load_model(model, load_file(folder / SAFE_WEIGHTS_NAME))
+    optimizer = torch.load(folder / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
+    inner = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
+    inner.load_state_dict(shards_of_optimizer(optimizer, inner))
+    schedule = torch.load(folder / SCHEDULER_NAME, map_location="cpu", weights_only=True)
+    trainer.lr_scheduler.load_state_dict(schedule)
 
 
 def _restore_progress(trainer: Trainer, saved: TrainerState) -> None:

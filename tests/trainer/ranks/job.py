@@ -9,17 +9,19 @@ import os
 import signal
 import sys
 import threading
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
+from sqlalchemy import Engine
 from torch.optim.optimizer import Optimizer
 
 from ingest.database import open_engine, read
 from ingest.settings import Settings
-from tests.trainer.asking import Asked, asking
+from tests.trainer.asking import Asked, ask_now, asking, the_run
 from tests.trainer.doomed import num_recorded
 from tests.trainer.tiny import TinyFamily, Witness
 from tests.waiting import wait_until
@@ -42,6 +44,8 @@ class Scenario:
     arguments: dict[str, Any] = field(default_factory=dict)
     kill_rank: int | None = None
     kill_at: int = 0
+    resume_after_s: float = 0.0  # once it is paused
+    blind_rank: int | None = None  # whose checkpoints are all damaged
 
 
 @dataclass
@@ -70,11 +74,20 @@ class WritingWitness(Witness):
             file.write(json.dumps({**asdict(self.steps[-1]), "kind": kind}) + "\n")
 
 
+def resume(engine: Engine, after_s: float) -> None:
+    """Resume the run some time after it was paused."""
+    wait_until(lambda: the_run(engine).state == "paused")
+    time.sleep(after_s)
+    ask_now(engine, "resume")
+
+
 def main() -> None:
     data, text = sys.argv[1:]
     scenario = TypeAdapter(Scenario).validate_json(text)
     ranks = join(scenario.timeout_s)
     settings = Settings(data=Path(data), adopt_every_s=0.02)
+    if ranks.index == scenario.blind_rank:
+        settings = settings.model_copy(update={"data": Path(data) / "elsewhere"})
     engine = open_engine(settings.resolved_database_url)
     witness = WritingWitness(path=Path(data) / f"{scenario.name}-{ranks.index}.jsonl")
     family = RankFamily(witness=witness, rank=ranks.index, arguments=scenario.arguments)
@@ -84,6 +97,8 @@ def main() -> None:
     else:
         run_id = ranks.say(lambda: find_or_make_run(engine, "run", options, family).run_id)
         ask = asking(engine, scenario.script)
+        if scenario.resume_after_s:
+            threading.Thread(target=resume, args=(engine, scenario.resume_after_s)).start()
 
     def during(count: int) -> None:
         if ranks.index == 0:

@@ -44,7 +44,7 @@ def run_job(data: Path, num_ranks: int, scenario: Scenario) -> int:
 def seen(data: Path, name: str, num_ranks: int) -> list[list[Step]]:
     """What each rank saw, step by step."""
     paths = [data / f"{name}-{rank}.jsonl" for rank in range(num_ranks)]
-    return [[Step(**json.loads(line)) for line in path.open()] for path in paths]
+    return [[Step(**json.loads(line)) for line in path.read_text().splitlines()] for path in paths]
 
 
 def whole(shares: Sequence[Sequence[int]]) -> list[int]:
