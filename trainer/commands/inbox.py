@@ -7,6 +7,8 @@ only what it got is taken, for until then anybody may cancel it. Nothing is take
 so what anybody saw as `received` is taken at the next boundary, even if the database is away by
 then. The listener's claim never waits for SQL's lock; a boundary waits for it at most 5 x 50 ms in
 an outage, however long that is, and what it could not claim stays `pending` until the listener can.
+Where several processes train, the listener claims only in steps of which all of them know that the
+boundary after it obeys (`step_begins`).
 """
 
 import json
@@ -61,6 +63,7 @@ class Inbox:
         self._patient = open_engine(engine.url, busy_timeout_s=CLAIM_TIMEOUT_S)
         self._impatient = open_engine(engine.url, busy_timeout_s=0.0)
         self._tries_left = 0
+        self._may_claim = True
         self._found: list[Received] = []
         self._waiting: deque[Received] = deque()
         self._lock = threading.Lock()
@@ -83,6 +86,16 @@ class Inbox:
             self._arrived.clear()
             return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
+    def step_begins(self, *, is_obeyed_after: bool) -> bool:
+        """Whether anything waits for the boundary after a step, which is said now or not at all.
+
+        Until the next call the listener claims only where that, or `is_obeyed_after`, is so.
+        """
+        with self._lock:
+            self._look()
+            self._may_claim = is_obeyed_after or bool(self._found or self._waiting)
+            return self._may_claim
+
     def wait(self, timeout_s: float) -> None:
         """Return when something has arrived, or after `timeout_s`."""
         self._arrived.wait(timeout_s)
@@ -91,7 +104,8 @@ class Inbox:
         while not self._closed.wait(LOOK_EVERY_S):
             with self._lock:
                 self._look()
-                self._claim(self._impatient)
+                if self._may_claim:
+                    self._claim(self._impatient)
 
     def _look(self) -> None:
         """Find what is new; the lock is held."""
