@@ -3,7 +3,8 @@
 A run that exists is resumed by its name alone, after a crash as after a stop. SIGTERM and SIGINT
 save a checkpoint at the next step boundary and stop it. Exit code 0: finished, before or now, or
 stopped; 1: an error, which is in the run's row, too. torch gets one thread unless `--threads` says
-otherwise: results are the same bits on every machine with the same thread count.
+otherwise: results are the same bits on every machine with the same thread count. Under torchrun or
+`accelerate launch` all processes train the one run: `torchrun --nproc-per-node 2 -m trainer.run`.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from trainer.commands.references import CommandRefused
 from trainer.health.policy import PolicyRefused, read_policy
 from trainer.journal.lease import LeaseLost, RunHeld
 from trainer.neuralos.family import NeuralOSFamily
+from trainer.ranks.alone import RankLost, Ranks
+from trainer.ranks.group import Other, join
 from trainer.run.rows import RunFinished, RunOptions, find_or_make_run, options_of
 from trainer.run.take_over import NothingToResume
 from trainer.run.training import NoSamples, Workplace, train
@@ -31,7 +34,15 @@ from trainer.tables import Run
 
 log = structlog.get_logger()
 
-UNTRAINABLE = (CommandRefused, LeaseLost, NoSamples, NothingToResume, PolicyRefused, RunHeld)
+UNTRAINABLE = (
+    CommandRefused,
+    LeaseLost,
+    NoSamples,
+    NothingToResume,
+    PolicyRefused,
+    RankLost,
+    RunHeld,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,15 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     engine = open_engine(settings.resolved_database_url)
     stop_asked = begin_process()
+    ranks = join()
     try:
         policy_path = asked.policy or settings.policy
         policy = read_policy(policy_path) if policy_path else None
-        place = Workplace(engine, settings, stop_asked, policy)
+        place = Workplace(engine, settings, stop_asked, policy, ranks)
         options = RunOptions(
             max_steps=asked.max_steps, mix=asked.mix, lr=asked.lr, seed=asked.seed, base=asked.base
         )
-        family = NeuralOSFamily(_base_of(engine, asked.name, options))
-        run = find_or_make_run(engine, asked.name, options, family)
+        run, family = _begun(engine, asked.name, options, ranks)
         train(place, run, family)
     except RunFinished as done:
         log.info("nothing_to_train", reason=str(done))
@@ -72,6 +83,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--policy", type=Path, help="file of rules [STOVETOP_POLICY, or none]")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch [1]")
     return parser
+
+
+def _begun(
+    engine: Engine, name: str, options: RunOptions, ranks: Ranks | Other
+) -> tuple[Run, NeuralOSFamily]:
+    """The run's row, which rank 0 finds or makes, and its family."""
+    if isinstance(ranks, Other):
+        run_id = ranks.learn()
+        family = NeuralOSFamily(_base_of(engine, name, options))
+    else:
+        family = NeuralOSFamily(_base_of(engine, name, options))
+        run_id = ranks.say(lambda: find_or_make_run(engine, name, options, family).run_id)
+    with read(engine) as session:
+        return session.get_one(Run, run_id), family
 
 
 def _base_of(engine: Engine, name: str, options: RunOptions) -> Path | None:
