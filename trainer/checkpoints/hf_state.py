@@ -60,8 +60,10 @@ def copy_state(trainer: Trainer, ranks: Member, memory: Memory | None) -> Copied
     generators = {} if ranks.count == 1 else _collect_generators(trainer, ranks)
     state = (trainer.model.state_dict(), trainer.optimizer.state_dict())
     if is_sharded(trainer.model):
-        return Copied(*whole(state, is_kept=memory is not None), generators)
-    return Copied(*(memory.copy(state) if memory is not None else ({}, {})), generators)
+        model, optimizer = whole(state, is_kept=memory is not None)
+    else:
+        model, optimizer = memory.copy(state) if memory is not None else ({}, {})
+    return Copied(model, optimizer, generators)
 
 
 def _collect_generators(trainer: Trainer, ranks: Member) -> Mapping[str, bytes]:

@@ -86,9 +86,9 @@ def main() -> None:
     scenario = TypeAdapter(Scenario).validate_json(text)
     ranks = join(scenario.timeout_s)
     settings = Settings(data=Path(data), adopt_every_s=0.02)
+    engine = open_engine(settings.resolved_database_url)
     if ranks.index == scenario.blind_rank:
         settings = settings.model_copy(update={"data": Path(data) / "elsewhere"})
-    engine = open_engine(settings.resolved_database_url)
     witness = WritingWitness(path=Path(data) / f"{scenario.name}-{ranks.index}.jsonl")
     family = RankFamily(witness=witness, rank=ranks.index, arguments=scenario.arguments)
     options = RunOptions(max_steps=scenario.max_steps, mix="mix")
