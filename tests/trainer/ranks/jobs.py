@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from tests.trainer.ranks.job import Scenario
 
 JOB = Path(__file__).with_name("job.py")
 ROOT = JOB.parents[3]
+AT_MOST_S = 240.0
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,19 @@ def run_job(data: Path, num_ranks: int, scenario: Scenario) -> int:
     command += ["--nproc-per-node", str(num_ranks), str(JOB)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with (data / f"{scenario.name}.log").open("wb") as log:
-        done = subprocess.run(
+        job = subprocess.Popen(
             [*command, str(data), json.dumps(asdict(scenario))],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
-            timeout=120,
-            check=False,
+            start_new_session=True,
         )
-    return done.returncode
+    try:
+        return job.wait(AT_MOST_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(job.pid, signal.SIGKILL)  # the ranks, too, which torchrun would leave behind
+        job.wait()
+        raise
 
 
 def seen(data: Path, name: str, num_ranks: int) -> list[list[Step]]:

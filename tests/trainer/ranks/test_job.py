@@ -213,8 +213,9 @@ def test_a_checkpoint_that_one_rank_can_t_read_fails_the_rollback_on_all(patient
 
 
 def test_a_rank_that_is_killed_loses_the_job_and_a_restart_goes_on_exactly(
-    installation: Install,
+    installation: Install, patient: Job
 ) -> None:
+    """As if nothing had been: a pause and a rollback that failed have changed nothing either."""
     settings = installation.fresh("killed")
     engine = installation.engine(settings)
     code = run_job(settings.data, 2, Scenario("killed", 40, kill_rank=1, kill_at=26))
