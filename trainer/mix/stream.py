@@ -111,6 +111,11 @@ class Stream:
         self.close()
 
     @property
+    def is_shared(self) -> bool:
+        """Whether others read the rest of each batch."""
+        return self._share != EVERYTHING
+
+    @property
     def mix(self) -> MixStatus:
         """Wanted and actual shares and who starved, as of the last batch handed out."""
         return self._mix

@@ -4,7 +4,8 @@ In: what rank 0 says. Out: the same, heard by every rank, or RankLost. The group
 one that gradients travel on, so that neither waits for the other; orders are bytes that this folder
 does not read. While rank 0 takes its time, paused or writing, it says `still here` every third of
 the timeout, so that no wait for it is ever longer. A rank that dies is noticed at once where its
-connections break, and after the timeout where they don't; decision: 60 s, or less by `ddp_timeout`.
+connections break, and after the timeout where they don't; decision: 60 s, and 30 min while an order
+is carried out, for a rank that reads a large checkpoint says nothing meanwhile.
 """
 
 import os
@@ -22,6 +23,7 @@ from trainer.ranks.alone import Alone, RankFailed, RankLost, Ranks, T
 
 TIMEOUT_S = 60.0
 GRADIENTS_TIMEOUT_S = 300.0  # of torch's own group, where nobody has made it: 30 min by default
+ORDER_TIMEOUT_S = 1800.0
 ROLL_CALL_S = 5.0
 _OVER, _TICK = b"over", b"tick"
 _REPLY_BYTES = 512
@@ -55,6 +57,7 @@ class _Member:
         self.count = dist.get_world_size()
         self._timeout_s = timeout_s
         self._group = self._new_group(timeout_s)
+        self._answers = self._new_group(ORDER_TIMEOUT_S)
         self._roll_call = self._new_group(ROLL_CALL_S)
         self._news = torch.zeros(1, dtype=torch.int64)
         self._sum = torch.zeros(1, dtype=torch.float64)
@@ -114,10 +117,14 @@ class _Member:
             dist.broadcast(data, 0, group=self._group)
         return _bytes(data)
 
+    def _has_heard(self) -> None:
+        """Every rank has heard what was said, and lives."""
+        dist.barrier(group=self._group)
+
     def _replies(self, reply: bytes) -> list[bytes]:
         replies = [torch.empty(_REPLY_BYTES, dtype=torch.uint8) for _ in range(self.count)]
         own = _tensor(reply[:_REPLY_BYTES].ljust(_REPLY_BYTES, b"\0"))
-        dist.all_gather(replies, own, group=self._group)
+        dist.all_gather(replies, own, group=self._answers)
         return [_bytes(each).rstrip(b"\0") for each in replies]
 
 
@@ -174,7 +181,7 @@ class First(_Member):
             try:
                 with self._voice:
                     self._broadcast(_TICK)
-                    self._replies(b"")
+                    self._has_heard()
             except _BROKEN as error:
                 self._broken = error
                 return
@@ -234,7 +241,11 @@ class Other(_Member):
                 order = self._broadcast(None)
             if order == _OVER:
                 return
-            reply = b"" if order == _TICK else _reply(carry_out, order)
+            if order == _TICK:
+                with _answered():
+                    self._has_heard()
+                continue
+            reply = _reply(carry_out, order)
             with _answered():
                 self._replies(reply)
 

@@ -7,7 +7,8 @@ The state is gathered tensor by tensor, so its layout stays the optimizer's own;
 `get_optimizer_state_dict` would name it otherwise and take a step with a new optimizer on the way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -57,6 +58,34 @@ def whole(state: State, *, is_kept: bool) -> State:
         return leaf.detach().cpu().clone() if isinstance(leaf, Tensor) else leaf
 
     return cast("State", tree_map(gathered, state))
+
+
+@contextmanager
+def made_whole(module: nn.Module) -> Iterator[None]:
+    """A module whose parameters are whole within, to be made anew; shards of what they are after.
+
+    What is not written within stays as it was. Nothing is sent: each rank makes all of it, for
+    shards that each draws for itself would be the same on every rank.
+    """
+    shards = [
+        (part, name, parameter)
+        for part in module.modules()
+        for name, parameter in part.named_parameters(recurse=False)
+        if isinstance(parameter, DTensor)
+    ]
+    for part, name, own in shards:
+        empty = torch.full(own.shape, torch.nan, dtype=own.dtype, device=own.device)
+        part._parameters[name] = nn.Parameter(empty, requires_grad=own.requires_grad)
+    try:
+        yield
+    finally:
+        made = [part._parameters[name] for part, name, _own in shards]
+        for part, name, own in shards:
+            part._parameters[name] = own
+    for new, (_part, _name, own) in zip(made, shards, strict=True):
+        assert new is not None
+        if not new.isnan().all():
+            own.copy_(_like(new, own))
 
 
 def load_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:

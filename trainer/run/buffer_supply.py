@@ -33,7 +33,7 @@ from trainer.mix.adopt import Adopter, AdoptionPlan
 from trainer.mix.planner import Planner
 from trainer.mix.sampler import MixStatus, NothingToDraw
 from trainer.mix.stream import Arrays, ShardDamaged, Stream
-from trainer.ranks.alone import Ranks
+from trainer.ranks.alone import RankLost, Ranks
 from trainer.run.orders import adopt_order
 from trainer.run.supply import Drawn, Repeat
 
@@ -87,12 +87,15 @@ class BufferSupply:
         """The next step's samples.
 
         Raises NothingToDraw when no slice has any; also once for a damaged shard, which is
-        quarantined, so that the next adoption takes its samples away.
+        quarantined, so that the next adoption takes its samples away. One of several ranks raises
+        RankLost for it, as the others have their part of that step: a restart goes on without it.
         """
         try:
             batch = self._stream.next_batch()
         except ShardDamaged as damaged:
             self._quarantine(damaged)
+            if self._stream.is_shared:
+                raise RankLost(f"{damaged}; it is set apart, start the job again") from damaged
             raise NothingToDraw(str(damaged)) from damaged
         return Drawn(batch.numbers, self._micro_batches(batch.arrays, num_micro_batches))
 

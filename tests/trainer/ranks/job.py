@@ -46,6 +46,9 @@ class Scenario:
     kill_at: int = 0
     resume_after_s: float = 0.0  # once it is paused
     blind_rank: int | None = None  # whose checkpoints are all damaged
+    slow_s: float = 0.0  # how long the first checkpoint takes rank 0
+    damaged: dict[int, str] = field(default_factory=dict)  # shards by the samples they can't give
+    max_restarts: int = 0
 
 
 @dataclass
@@ -55,6 +58,12 @@ class RankFamily(TinyFamily):
     rank: int = 0
     batch_size: int = 8
     save_every: int = 10
+    slow_s: float = 0.0
+
+    def write_config(self, folder: Path) -> None:
+        time.sleep(self.slow_s)
+        self.slow_s = 0.0
+        super().write_config(folder)
 
     def collate(self, arrays: Arrays) -> Tensors:
         torch.rand(self.rank + 1)
@@ -90,7 +99,13 @@ def main() -> None:
     if ranks.index == scenario.blind_rank:
         settings = settings.model_copy(update={"data": Path(data) / "elsewhere"})
     witness = WritingWitness(path=Path(data) / f"{scenario.name}-{ranks.index}.jsonl")
-    family = RankFamily(witness=witness, rank=ranks.index, arguments=scenario.arguments)
+    family = RankFamily(
+        witness=witness,
+        rank=ranks.index,
+        arguments=scenario.arguments,
+        slow_s=scenario.slow_s,
+        damaged=scenario.damaged,
+    )
     options = RunOptions(max_steps=scenario.max_steps, mix="mix")
     if isinstance(ranks, Other):
         run_id = ranks.learn()

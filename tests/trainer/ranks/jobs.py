@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from pathlib import Path
 
 from tests.trainer.ranks.job import Scenario
 
-JOB = Path(__file__).with_name("job.py")
-ROOT = JOB.parents[3]
+FOLDER = Path(__file__).parent
+ROOT = FOLDER.parents[2]
 AT_MOST_S = 240.0
 
 
@@ -28,21 +27,30 @@ class Step:
 
 def run_job(data: Path, num_ranks: int, scenario: Scenario) -> int:
     """Run a job to its end; torchrun's exit code."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(num_ranks), str(JOB)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with (data / f"{scenario.name}.log").open("wb") as log:
+    options = ["--nproc-per-node", str(num_ranks), "--max-restarts", str(scenario.max_restarts)]
+    return launch("job.py", options, data, scenario.name, json.dumps(asdict(scenario)))
+
+
+def launch(program: str, options: Sequence[str], data: Path, name: str, text: str) -> int:
+    """Run a program of this folder under torchrun to its end; the exit code."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *options]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "STOVETOP_DATA": str(data),
+    }
+    with (data / f"{name}.log").open("wb") as log:
         job = subprocess.Popen(
-            [*command, str(data), json.dumps(asdict(scenario))],
+            [*command, str(FOLDER / program), str(data), text],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
     try:
         return job.wait(AT_MOST_S)
     except subprocess.TimeoutExpired:
-        os.killpg(job.pid, signal.SIGKILL)  # the ranks, too, which torchrun would leave behind
+        job.terminate()  # it ends the ranks, which have process groups of their own
         job.wait()
         raise
 

@@ -1,6 +1,8 @@
 """Several ranks under torchrun: one run, the same commands at the same step, exactly."""
 
 import json
+import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,16 +12,20 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 
 from ingest.database import open_engine, read, write
 from ingest.settings import Settings
+from ingest.tables import Placement, Shard
 from tests.trainer.asking import commands, metric, the_run
-from tests.trainer.ranks.job import Scenario
-from tests.trainer.ranks.jobs import Step, run_job, seen, whole
+from tests.trainer.ranks.job import RankFamily, Scenario
+from tests.trainer.ranks.jobs import Step, launch, run_job, seen, whole
 from tests.trainer.runs import make_mix, make_tiny_samples
+from tests.trainer.tiny import Witness
 from trainer.journal.lease import mark_lost
 from trainer.mix.cohorts import unpack_numbers
+from trainer.run.rows import RunOptions, find_or_make_run
+from trainer.run.training import Workplace, train
 from trainer.tables import Checkpoint, Command
 from trainer.tables import Step as StepRow
 
@@ -185,14 +191,20 @@ def test_four_ranks_repeat_twenty_steps_after_a_rollback_as_well(installation: I
 
 @pytest.fixture(scope="module")
 def patient(installation: Install) -> Job:
-    """A pause, and a rollback to what rank 1 does not find on its disk."""
+    """A slow checkpoint, a pause, and a rollback to what rank 1 does not find on its disk."""
     script = {
         5: [("pause", {})],
         15: [("rollback", {"checkpoint": "main-10", "hold_data": True})],
     }
     pause_s = 2 * SHORT_TIMEOUT_S
     scenario = Scenario(
-        "patient", 40, script, timeout_s=SHORT_TIMEOUT_S, resume_after_s=pause_s, blind_rank=1
+        "patient",
+        40,
+        script,
+        timeout_s=SHORT_TIMEOUT_S,
+        slow_s=1.5 * SHORT_TIMEOUT_S,
+        resume_after_s=pause_s,
+        blind_rank=1,
     )
     return installation.ran(2, scenario)
 
@@ -223,22 +235,74 @@ def test_a_rank_that_is_killed_loses_the_job_and_a_restart_goes_on_exactly(
     with write(engine) as session:
         mark_lost(session, time.time())
     assert the_run(engine).state == "lost"
+    alone = shutil.copytree(settings.data, settings.data.with_name("alone"))
     assert run_job(settings.data, 2, Scenario("again", 40)) == 0
     for again, steps in zip(seen(settings.data, "again", 2), patient.steps, strict=True):
         assert [(s.ids, s.loss) for s in again] == [(s.ids, s.loss) for s in steps[20:]]
     assert metric(engine, "loss") == metric(patient.engine, "loss")
     assert the_run(engine).state == "finished"
+    taken_alone = goes_on_alone(installation, Settings(data=alone))
+    assert taken_alone == [whole([s.ids for s in row]) for row in zip(*patient.steps)][20:]
+
+
+def goes_on_alone(installation: Install, settings: Settings) -> list[list[int]]:
+    """One process takes up what two had; the samples of its steps."""
+    engine = installation.engine(settings)
+    witness = Witness()
+    family = RankFamily(witness=witness)
+    run = find_or_make_run(engine, "run", RunOptions(max_steps=40, mix="mix"), family)
+    with witness.watching():
+        assert train(Workplace(engine, settings, threading.Event()), run, family) == "finished"
+    return [step.ids for step in witness.steps]
+
+
+def test_a_shard_that_one_rank_can_t_read_is_set_apart_and_torchrun_s_restart_goes_on(
+    installation: Install,
+) -> None:
+    settings = installation.fresh("damaged")
+    engine = installation.engine(settings)
+    with write(engine) as session:
+        make_tiny_samples(session, "old", 2)
+    with read(engine) as session:
+        newest = session.scalar(select(func.max(Placement.sample_number))) or 0
+        shard = session.scalars(
+            select(Shard).join(Placement).where(Placement.sample_number == newest)
+        ).one()
+    scenario = Scenario("damaged", 20, damaged={newest: shard.path}, max_restarts=1)
+    assert run_job(settings.data, 2, scenario) == 0
+    with read(engine) as session:
+        assert session.get_one(Shard, shard.shard_id).state == "quarantined"
+    assert the_run(engine).state == "finished"
+    assert list(metric(engine, "loss")) == list(range(1, 21))
+
+
+def test_anybody_s_trainer_is_steered_on_several_ranks_and_draws_as_the_plain_one(
+    installation: Install,
+) -> None:
+    settings = installation.fresh("own")
+    script = {
+        3: [("set_lr", {"value": 0.02})],
+        4: [("evaluate", {"suite": "own"}), ("set_mix", {"name": "mix"})],
+        26: [("rollback", {"checkpoint": "main-5", "hold_data": True})],
+    }
+    code = launch("own_job.py", ["--nproc-per-node", "2"], settings.data, "own", json.dumps(script))
+    assert code == 0, (settings.data / "own.log").read_text()[-3000:]
+    done = commands(installation.engine(settings))
+    assert [c.state for c in done] == ["applied", "applied", "rejected", "applied"]
+    tip = json.loads(done[3].before_json or "{}")["step"]
+    for rank in range(2):
+        seen_here = json.loads((settings.data / f"own-{rank}.json").read_text())
+        assert seen_here["indices"][: len(seen_here["plain"])] == seen_here["plain"]
+        assert seen_here["rates"][2:6] == [0.01, 0.01, 0.02, 0.02]
+        for name in ("indices", "losses"):
+            assert seen_here[name][tip : tip + 20] == seen_here[name][5:25]
 
 
 @pytest.fixture(scope="module")
 def sharded(installation: Install) -> Job:
-    """FSDP2 on two ranks: a rollback in the midst, and a frozen module after it."""
-    script = {
-        5: [("set_lr", {"value": 0.02})],
-        32: [("rollback", {"checkpoint": "main-10", "hold_data": True})],
-        54: [("freeze", {"modules": ["layers.0"]})],
-    }
-    return installation.ran(2, Scenario("sharded", 36, script, arguments={"fsdp": True}))
+    """FSDP2 on two ranks: the same tour, and a frozen module at its end."""
+    script = TOUR | {60: [("freeze", {"modules": ["layers.0"]})]}
+    return installation.ran(2, Scenario("sharded", 40, script, arguments={"fsdp": True}))
 
 
 def test_fsdp2_really_shards_the_parameters_in_training(sharded: Job, tour: Job) -> None:
@@ -249,7 +313,18 @@ def test_fsdp2_really_shards_the_parameters_in_training(sharded: Job, tour: Job)
 
 def test_a_rollback_of_a_sharded_model_is_exact(sharded: Job) -> None:
     for steps in sharded.steps:
-        assert [(s.ids, s.loss) for s in steps[-26:-6]] == [(s.ids, s.loss) for s in steps[10:30]]
+        tip = len(steps) - 30
+        again = [(s.ids, s.loss) for s in steps[tip : tip + 20]]
+        assert again == [(s.ids, s.loss) for s in steps[10:30]]
+
+
+def test_a_sharded_model_learns_what_a_whole_one_does_under_the_same_commands(
+    sharded: Job, tour: Job
+) -> None:
+    """A module that starts anew has the same values, too, however many ranks have shards of it."""
+    for name in ("lr", "loss", "grad_norm"):
+        expected = metric(tour.engine, name)
+        assert metric(sharded.engine, name) == pytest.approx(expected, rel=1e-4), name
 
 
 def test_a_sharded_model_s_checkpoint_looks_like_any_other(sharded: Job, tour: Job) -> None:
