@@ -48,7 +48,6 @@ class Scenario:
     blind_rank: int | None = None  # whose checkpoints are all damaged
     slow_s: float = 0.0  # how long the first checkpoint takes rank 0
     damaged: dict[int, str] = field(default_factory=dict)  # shards by the samples they can't give
-    max_restarts: int = 0
 
 
 @dataclass

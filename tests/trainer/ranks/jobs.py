@@ -27,13 +27,13 @@ class Step:
 
 def run_job(data: Path, num_ranks: int, scenario: Scenario) -> int:
     """Run a job to its end; torchrun's exit code."""
-    options = ["--nproc-per-node", str(num_ranks), "--max-restarts", str(scenario.max_restarts)]
-    return launch("job.py", options, data, scenario.name, json.dumps(asdict(scenario)))
+    return launch("job.py", num_ranks, data, scenario.name, json.dumps(asdict(scenario)))
 
 
-def launch(program: str, options: Sequence[str], data: Path, name: str, text: str) -> int:
+def launch(program: str, num_ranks: int, data: Path, name: str, text: str) -> int:
     """Run a program of this folder under torchrun to its end; the exit code."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *options]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(num_ranks)]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",

@@ -242,7 +242,10 @@ def test_a_rank_that_is_killed_loses_the_job_and_a_restart_goes_on_exactly(
     assert metric(engine, "loss") == metric(patient.engine, "loss")
     assert the_run(engine).state == "finished"
     taken_alone = goes_on_alone(installation, Settings(data=alone))
-    assert taken_alone == [whole([s.ids for s in row]) for row in zip(*patient.steps)][20:]
+    assert (
+        taken_alone
+        == [whole([s.ids for s in row]) for row in zip(*patient.steps, strict=True)][20:]
+    )
 
 
 def goes_on_alone(installation: Install, settings: Settings) -> list[list[int]]:
@@ -256,7 +259,7 @@ def goes_on_alone(installation: Install, settings: Settings) -> list[list[int]]:
     return [step.ids for step in witness.steps]
 
 
-def test_a_shard_that_one_rank_can_t_read_is_set_apart_and_torchrun_s_restart_goes_on(
+def test_a_shard_that_one_rank_can_t_read_is_set_apart_and_a_restart_goes_on(
     installation: Install,
 ) -> None:
     settings = installation.fresh("damaged")
@@ -268,7 +271,10 @@ def test_a_shard_that_one_rank_can_t_read_is_set_apart_and_torchrun_s_restart_go
         shard = session.scalars(
             select(Shard).join(Placement).where(Placement.sample_number == newest)
         ).one()
-    scenario = Scenario("damaged", 20, damaged={newest: shard.path}, max_restarts=1)
+    scenario = Scenario("damaged", 20, damaged={newest: shard.path})
+    assert run_job(settings.data, 2, scenario) != 0
+    assert the_run(engine).state == "lost"
+    assert "set apart" in (settings.data / "damaged.log").read_text()
     assert run_job(settings.data, 2, scenario) == 0
     with read(engine) as session:
         assert session.get_one(Shard, shard.shard_id).state == "quarantined"
@@ -285,7 +291,7 @@ def test_anybody_s_trainer_is_steered_on_several_ranks_and_draws_as_the_plain_on
         4: [("evaluate", {"suite": "own"}), ("set_mix", {"name": "mix"})],
         26: [("rollback", {"checkpoint": "main-5", "hold_data": True})],
     }
-    code = launch("own_job.py", ["--nproc-per-node", "2"], settings.data, "own", json.dumps(script))
+    code = launch("own_job.py", 2, settings.data, "own", json.dumps(script))
     assert code == 0, (settings.data / "own.log").read_text()[-3000:]
     done = commands(installation.engine(settings))
     assert [c.state for c in done] == ["applied", "applied", "rejected", "applied"]
