@@ -7,8 +7,8 @@ only what it got is taken, for until then anybody may cancel it. Nothing is take
 so what anybody saw as `received` is taken at the next boundary, even if the database is away by
 then. The listener's claim never waits for SQL's lock; a boundary waits for it at most 5 x 50 ms in
 an outage, however long that is, and what it could not claim stays `pending` until the listener can.
-Where several processes train, the listener claims only in steps of which all of them know that the
-boundary after it obeys (`step_begins`).
+Where several processes train, the listener claims only while all of them know that the next
+boundary obeys (`is_awaited`).
 """
 
 import json
@@ -86,14 +86,14 @@ class Inbox:
             self._arrived.clear()
             return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
-    def step_begins(self, *, is_obeyed_after: bool) -> bool:
-        """Whether anything waits for the boundary after a step, which is said now or not at all.
+    def is_awaited(self, *, is_obeyed_anyway: bool) -> bool:
+        """Whether the next boundary obeys, which is said now or not at all: something waits for it.
 
-        Until the next call the listener claims only where that, or `is_obeyed_after`, is so.
+        Until the next call, a step later, the listener claims only where it does.
         """
         with self._lock:
             self._look()
-            self._may_claim = is_obeyed_after or bool(self._found or self._waiting)
+            self._may_claim = is_obeyed_anyway or bool(self._found or self._waiting)
             return self._may_claim
 
     def wait(self, timeout_s: float) -> None:

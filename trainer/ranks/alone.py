@@ -2,9 +2,9 @@
 
 In: what rank 0 is about to do. Out: done on every rank, or on none. Rank 0 runs the boundary as if
 it were alone and has the others do the same with it; they take no decision. A boundary is quiet,
-with nothing but a step's record, unless the step before it began with an announcement: so a step
-costs one number that travels while it computes. Alone, every boundary may be used and none of this
-costs anything.
+with nothing but a step's record, unless it was announced: whether it is travels with the step's
+loss, in one exchange that begins once the gradients are in and is awaited when the optimizer is
+done. Alone, every boundary may be used and none of this costs anything.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Member(Protocol):
         """Which of a step's samples are this rank's."""
 
     def start_mean(self, value: Callable[[], float]) -> None:
-        """Begin to take the mean over all ranks, each of which does."""
+        """Begin to take the mean over all ranks, each of which does; rank 0 announces with it."""
 
     def mean(self, value: Callable[[], float]) -> float:
         """The mean that was begun, or is now."""
@@ -49,10 +49,10 @@ class Ranks(Member, Protocol):
         """A word of rank 0's that all learn, before anything else."""
 
     def announce(self, is_wanted: Callable[[], bool]) -> None:
-        """A step begins; say whether the boundary after it will be used."""
+        """A step begins; what says, once its gradients are in, if the boundary after it is used."""
 
     def is_announced(self) -> bool:
-        """Whether the boundary may be used."""
+        """Whether the boundary may be used; once the step's mean is known."""
 
     def speaking(self) -> AbstractContextManager[None]:
         """While the boundary is used: the others wait for orders, however long that takes."""

@@ -59,9 +59,7 @@ class _Member:
         self._group = self._new_group(timeout_s)
         self._answers = self._new_group(ORDER_TIMEOUT_S)
         self._roll_call = self._new_group(ROLL_CALL_S)
-        self._news = torch.zeros(1, dtype=torch.int64)
-        self._sum = torch.zeros(1, dtype=torch.float64)
-        self._hearing: Any = None
+        self._sum = torch.zeros(2, dtype=torch.float64)  # of the losses; what rank 0 announces
         self._adding: Any = None
 
     def _new_group(self, timeout_s: float) -> dist.ProcessGroup:
@@ -75,8 +73,8 @@ class _Member:
         return slice(self.index, None, self.count)
 
     def start_mean(self, value: Callable[[], float]) -> None:
-        """Begin to take the mean over all ranks, each of which does."""
-        self._sum[0] = value()
+        """Begin to take the mean over all ranks, each of which does; rank 0 announces with it."""
+        self._sum[0], self._sum[1] = value(), self._announcement()
         with _answered():
             self._adding = dist.all_reduce(self._sum, group=self._group, async_op=True)
 
@@ -88,6 +86,13 @@ class _Member:
             self._adding.wait()
         self._adding = None
         return float(self._sum[0]) / self.count
+
+    def is_announced(self) -> bool:
+        """Whether the boundary may be used; once the step's mean is known."""
+        return bool(self._sum[1])
+
+    def _announcement(self) -> float:
+        return 0.0
 
     def collect(self, part: bytes) -> list[bytes]:
         """Every rank's part, by rank, for rank 0; the others get nothing."""
@@ -136,7 +141,7 @@ class First(_Member):
         # Broadcasts of two threads must not mix; whoever holds this speaks.
         self._voice = threading.RLock()
         self._broken: Exception | None = None
-        self._is_wanted = False
+        self._is_wanted: Callable[[], bool] = bool
 
     def say(self, value: Callable[[], str]) -> str:
         """A word that all learn; the others wait for it however long it takes."""
@@ -151,17 +156,11 @@ class First(_Member):
         return said
 
     def announce(self, is_wanted: Callable[[], bool]) -> None:
-        """A step begins; the others learn while it computes whether the boundary is used."""
-        self._is_wanted = is_wanted()
-        self._news[0] = int(self._is_wanted)
-        with _answered():
-            self._hearing = dist.broadcast(self._news, 0, group=self._group, async_op=True)
+        """A step begins; the others learn while its optimizer steps if the boundary is used."""
+        self._is_wanted = is_wanted
 
-    def is_announced(self) -> bool:
-        """What was announced when the step began."""
-        with _answered():
-            self._hearing.wait()
-        return self._is_wanted
+    def _announcement(self) -> float:
+        return float(self._is_wanted())
 
     @contextmanager
     def speaking(self) -> Iterator[None]:
@@ -222,17 +221,6 @@ class Other(_Member):
         if not word:
             raise RankLost("rank 0 could not begin; see what it says")
         return word
-
-    def begin_step(self) -> None:
-        """A step begins."""
-        with _answered():
-            self._hearing = dist.broadcast(self._news, 0, group=self._group, async_op=True)
-
-    def is_announced(self) -> bool:
-        """Whether rank 0 will use the boundary after this step."""
-        with _answered():
-            self._hearing.wait()
-        return bool(self._news[0])
 
     def listen(self, carry_out: Callable[[bytes], None]) -> None:
         """Carry out orders until rank 0 has said all; one that fails is answered with the error."""

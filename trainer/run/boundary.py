@@ -5,13 +5,14 @@ step that ended; commands, by number; adoptions; then the next step begins. Guar
 began after a command was marked `received` runs under it, for `started_at` is read before commands
 are looked for the last time. No boundary waits for SQL: records leave by the journal, commands
 come by the inbox. Where several processes train, this is rank 0's and the others follow
-(`follower`); a boundary that was not announced when its step began is then quiet: it keeps the
-record, and the next step begins. Nothing but `stop`, a signal or the last step ends a run.
+(`follower`); a boundary that was not announced before its step's optimizer is then quiet: it keeps
+the record, and the next step begins. Nothing but `stop`, a signal or the last step ends a run.
 """
 
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import structlog
 from transformers import Trainer
@@ -91,7 +92,8 @@ class Boundary:
                 continue
             self._num_waits = 0
             self.observed.take_batch(drawn.numbers)
-            self._run.ranks.announce(lambda: self._is_wanted(trainer))
+            step = trainer.state.global_step + 1
+            self._run.ranks.announce(partial(self._is_wanted, trainer, step))
             return drawn.micro_batches
         return []
 
@@ -144,9 +146,9 @@ class Boundary:
         with self._run.ranks.speaking():
             self._cross(trainer)
 
-    def _is_wanted(self, trainer: Trainer) -> bool:
-        """Whether there will be anything to do at the boundary after the step that begins."""
-        run, step = self._run, trainer.state.global_step + 1
+    def _is_wanted(self, trainer: Trainer, step: int) -> bool:
+        """Whether there will be anything to do at the boundary after a step that is under way."""
+        run = self._run
         if self._inbox is None:
             return True
         is_due = (
@@ -155,7 +157,7 @@ class Boundary:
             or step >= trainer.state.max_steps
             or run.supply.is_adopting(step + 1)
         )
-        return self._inbox.step_begins(is_obeyed_after=is_due)
+        return self._inbox.is_awaited(is_obeyed_anyway=is_due)
 
     def _cross(self, trainer: Trainer) -> None:
         """From the record of one step to the beginning of the next."""

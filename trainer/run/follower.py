@@ -87,7 +87,6 @@ class Follower:
             with suppress(NothingToDraw):
                 drawn = self._run.supply.draw(trainer.args.gradient_accumulation_steps)
                 self.observed.take_batch(drawn.numbers)
-                self._ranks.begin_step()
                 return drawn.micro_batches
             self._listen(trainer)
         return []
