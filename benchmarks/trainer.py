@@ -40,7 +40,7 @@ def overhead(installation: Installation) -> dict[str, object]:
                 steps = train(model, BLOCK_STEPS, None, run)
             else:
                 with installation.watched(run, int(kind)):
-                    steps = train(model, BLOCK_STEPS, installation, run)
+                    steps = train(model, BLOCK_STEPS, installation.settings.data, run)
             medians[kind].append(statistics.median(steps.gaps[SETTLE_STEPS:]))
     typical = {kind: statistics.median(values) for kind, values in medians.items()}
     ratios = {
@@ -63,7 +63,7 @@ def latency(installation: Installation) -> dict[str, object]:
     asked += [{"kind": "stop", "args": {}, "after_s": 0.1}]
     model = Layers(STEP_WIDTH, STEP_LAYERS)
     with installation.asked("latency", asked) as answers:
-        steps = train(model, 100_000, installation, "latency")
+        steps = train(model, 100_000, installation.settings.data, "latency")
     changes = [answer for answer in answers() if answer["kind"] == "set_lr"]
     stale, waited = [], []
     for change in changes:
@@ -95,7 +95,7 @@ def states(installation: Installation) -> dict[str, object]:
     asked += [{"kind": "stop", "args": {}, "after_s": 3.0}]
     model = Layers(LARGE_WIDTH, LARGE_LAYERS)
     with installation.asked("states", asked) as answers:
-        steps = train(model, 100_000, installation, "states")
+        steps = train(model, 100_000, installation.settings.data, "states")
     usual = statistics.median(steps.gaps)
     stalls: dict[str, list[float]] = {"save": [], "rollback": []}
     for answer in answers():

@@ -155,12 +155,12 @@ class Installation:
         )
 
 
-def train(model: Layers, num_steps: int, installation: Installation | None, run: str) -> Steps:
-    """Train, plain or registered with an installation; the steps as the optimizer took them."""
+def train(model: Layers, num_steps: int, data: Path | None, run: str) -> Steps:
+    """Train, plain or registered with an installation's folder; the steps as the optimizer took."""
     base: Any = transformers.Trainer
-    if installation is not None:
+    if data is not None:
         base = make_interactive(base)
-        os.environ["STOVETOP_DATA"] = str(installation.settings.data)
+        os.environ["STOVETOP_DATA"] = str(data)
     steps = Steps()
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(

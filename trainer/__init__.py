@@ -3,6 +3,7 @@
 A batch's way through this folder, top to bottom; each folder's own page maps it:
 
 encode        frames into latents, a worker of its own
+ranks/        several processes that train one run
 mix/          which samples the next step draws, by exact shares; drawn samples as arrays
 commands/     what may be asked of a run, and how it reaches the trainer's memory
 journal/      what a run did, carried to SQL beside the loop

@@ -7,6 +7,8 @@ only what it got is taken, for until then anybody may cancel it. Nothing is take
 so what anybody saw as `received` is taken at the next boundary, even if the database is away by
 then. The listener's claim never waits for SQL's lock; a boundary waits for it at most 5 x 50 ms in
 an outage, however long that is, and what it could not claim stays `pending` until the listener can.
+Where several processes train, the listener claims only while all of them know that the next
+boundary obeys (`is_awaited`).
 """
 
 import json
@@ -62,6 +64,7 @@ class Inbox:
         self._patient = open_engine(engine.url, busy_timeout_s=CLAIM_TIMEOUT_S)
         self._impatient = open_engine(engine.url, busy_timeout_s=0.0)
         self._tries_left = 0
+        self._may_claim = True
         self._found: list[Received] = []
         self._waiting: deque[Received] = deque()
         self._lock = threading.Lock()
@@ -84,6 +87,16 @@ class Inbox:
             self._arrived.clear()
             return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
+    def is_awaited(self, *, is_obeyed_anyway: bool) -> bool:
+        """Whether the next boundary obeys, which is said now or not at all: something waits for it.
+
+        Until the next call, a step later, the listener claims only where it does.
+        """
+        with self._lock:
+            self._look()
+            self._may_claim = is_obeyed_anyway or bool(self._found or self._waiting)
+            return self._may_claim
+
     def wait(self, timeout_s: float) -> None:
         """Return when something has arrived, or after `timeout_s`."""
         self._arrived.wait(timeout_s)
@@ -92,7 +105,8 @@ class Inbox:
         while not self._closed.wait(LOOK_EVERY_S):
             with self._lock:
                 self._look()
-                self._claim(self._impatient)
+                if self._may_claim:
+                    self._claim(self._impatient)
 
     def _look(self) -> None:
         """Find what is new; the lock is held."""

@@ -177,6 +177,22 @@ class RunEnded:
         command_queue.expire_unsettled(session, run_id, self.at)
 
 
+@dataclass(frozen=True, slots=True)
+class RunLost:
+    """A process of the job has died, and this one can't go on; what is pending waits for the next.
+
+    It is as if this process had died, too, but that it can still say so.
+    """
+
+    is_urgent: ClassVar[bool] = True
+    at: float
+    reason: str
+
+    def write(self, session: Session, run_id: str) -> None:
+        """Update the run's row."""
+        _update_run(session, run_id, self.at, state="lost", error=self.reason)
+
+
 def _update_run(session: Session, run_id: str, at: float, **values: object) -> None:
     session.execute(update(Run).where(Run.run_id == run_id).values(updated_at=at, **values))
 

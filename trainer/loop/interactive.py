@@ -31,6 +31,7 @@ from trainer.loop.frozen import Frozen
 from trainer.loop.generators import preserved_generators
 from trainer.loop.observed import ObservedStep
 from trainer.loop.schedule import LiveSchedule
+from trainer.ranks.sharded import shard
 
 ON_A_METRIC = ("reduce_lr_on_plateau", "greedy")  # the second one is not in every transformers
 
@@ -89,6 +90,19 @@ class InteractiveTrainer(_Base):
     def authors_dataloader(self) -> DataLoader[Any]:
         """The loader that the Trainer would have without us."""
         return super().get_train_dataloader()
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Optimizer:
+        """The author's; over shards, where `fsdp` is asked for and accelerate makes none."""
+        if self.args.fsdp and not self.is_fsdp_enabled and self.args.world_size > 1:
+            model = model_of(self)
+            if self.optimizer is not None:
+                raise ValueError("optimizers: leave it out with fsdp; its parameters are replaced")
+            shard(model)
+            # Its own mark for a model that is wrapped already, so that it adds no DDP.
+            cast("Any", model)._is_accelerate_prepared = True
+        untyped: Any = super()
+        optimizer: Optimizer = untyped.create_optimizer(*args, **kwargs)
+        return optimizer
 
     @override
     def create_scheduler(

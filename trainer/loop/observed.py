@@ -16,12 +16,17 @@ from trainer.journal.entries import StepTaken
 from trainer.loop.update_ratio import UpdateRatio
 from trainer.mix.permutation import IntArray
 from trainer.mix.sampler import MixStatus
+from trainer.ranks.alone import Member
 
 
 class ObservedStep:
-    """The step under way; `begin` starts it, `finish` ends it."""
+    """The step under way; `begin` starts it, `finish` ends it.
 
-    def __init__(self) -> None:
+    Its loss is the mean over the ranks, which travels while the optimizer steps.
+    """
+
+    def __init__(self, ranks: Member) -> None:
+        self._ranks = ranks
         self._update_ratio = UpdateRatio()
         self.begin(time.time(), step=0)
 
@@ -42,6 +47,10 @@ class ObservedStep:
 
     def _read_lr(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
         self._lr = float(optimizer.param_groups[0]["lr"])
+        self._ranks.start_mean(self._loss)
+
+    def _loss(self) -> float:
+        return math.fsum(loss.item() for loss in self._losses)
 
     def take_batch(self, numbers: IntArray) -> None:
         """The step's samples, of all its micro-batches, are taken."""
@@ -63,7 +72,7 @@ class ObservedStep:
             started_at=self._started_at,
             finished_at=time.time(),
             lr=self._lr,
-            loss=math.fsum(loss.item() for loss in self._losses),
+            loss=self._ranks.mean(self._loss),
             grad_norm=self._grad_norm,
             update_ratio=self._update_ratio.value,
             numbers=self._numbers,

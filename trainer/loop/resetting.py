@@ -2,8 +2,8 @@
 
 In: modules and a seed. Out: which of their parts could be reset: those with `reset_parameters`, as
 torch's own layers have. The seed decides the new values and training's generators are left as they
-are, so that a reset does not depend on dropout before it. What the optimizer remembers of the old
-values is forgotten.
+are, so that a reset depends neither on dropout before it nor on how many ranks have shards. What
+the optimizer remembers of the old values is forgotten.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from trainer.commands.references import CommandRefused
+from trainer.ranks.sharded import made_whole
 
 
 def reset_modules(modules: Mapping[str, nn.Module], optimizer: Optimizer, seed: int) -> list[str]:
@@ -50,7 +51,8 @@ def _reset(parts: Iterable[nn.Module], seed: int) -> None:
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)
             for part in parts:
-                part.reset_parameters()  # type: ignore[operator]  # `_parts` has looked
+                with made_whole(part):
+                    part.reset_parameters()  # type: ignore[operator]  # `_parts` has looked
     except Exception:
         with torch.no_grad():
             for tensor, value in before:

@@ -1,14 +1,15 @@
 """How much one optimizer step changes the weights, relative to their size.
 
 In: an optimizer, looked at just before and after its step. Out: |change| / |weights| (L2) of the
-steps that are measured. It needs the tensors, so it is the one number of a run's health that is
-taken in the step: on every 20th, over at most 8 x 256 weights spread evenly over the matrices,
-0.6 ms there at 100 matrices of a million each, so 30 us a step; the estimate is within a few per
-cent. Nothing is changed and no random number drawn.
+steps that are measured; None for a model in shards. It needs the tensors, so it is the one number
+of a run's health that is taken in the step: on every 20th, over at most 8 x 256 weights spread
+evenly over the matrices, 0.6 ms there at 100 matrices of a million each, so 30 us a step; the
+estimate is within a few per cent. Nothing is changed and no random number drawn.
 """
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 EVERY_STEPS = 20
@@ -61,7 +62,9 @@ def _spread(optimizer: Optimizer) -> list[Tensor]:
         parameter
         for group in optimizer.param_groups
         for parameter in group["params"]
-        if parameter.grad is not None and parameter.numel() > 0
+        if parameter.grad is not None
+        and parameter.numel() > 0
+        and not isinstance(parameter, DTensor)  # a sample of shards would have to be sent around
     ]
     chosen = [parameter for parameter in trained if parameter.ndim >= MATRIX] or trained
     chosen = chosen[:: max(1, -(-len(chosen) // MAX_TENSORS))]

@@ -34,6 +34,11 @@ class Planner:
         """Plan for these slices from now on."""
         self._slice_names = tuple(slice_names)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `take` would give a plan."""
+        return self._plan is not None
+
     def take(self) -> AdoptionPlan | None:
         """The plan that is ready, if one is; it is handed out once."""
         plan, self._plan = self._plan, None

@@ -25,6 +25,7 @@ from trainer.mix.sampler import Draw, MixSampler, MixStatus
 from trainer.mix.slice_sampler import SlicePolicy
 
 Arrays = Mapping[str, NDArray[Any]]
+EVERYTHING = slice(None)
 
 
 class ShardDamaged(Exception):
@@ -64,7 +65,7 @@ class Adoption(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch: sample numbers int64 (B,) in draw order, and their arrays; yours to keep."""
+    """One batch: sample numbers int64 (B,) in draw order, and the share's arrays; yours to keep."""
 
     numbers: IntArray
     arrays: Arrays
@@ -81,16 +82,24 @@ class _Slot:
 class Stream:
     """Batches of `batch_size` samples, `depth` of them read ahead; `close` it.
 
+    Of each batch only the `share` is read; where several processes train, each draws all of it.
     All calls belong to the thread that trains, apart from `prepare`.
     """
 
     def __init__(
-        self, sampler: MixSampler, reader: Reader, batch_size: int, depth: int = 2
+        self,
+        sampler: MixSampler,
+        reader: Reader,
+        batch_size: int,
+        depth: int = 2,
+        *,
+        share: slice = EVERYTHING,
     ) -> None:
         self._sampler = sampler
         self._reader = reader
         self._batch_size = batch_size
         self._depth = depth
+        self._share = share
         self._mix = sampler.status
         self._ahead: deque[_Slot] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stream")
@@ -100,6 +109,11 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others read the rest of each batch."""
+        return self._share != EVERYTHING
 
     @property
     def mix(self) -> MixStatus:
@@ -174,7 +188,7 @@ class Stream:
 
     def _fill(self, slot: _Slot) -> Arrays:
         slot.draw = self._sampler.draw(self._batch_size)
-        return self._reader.read(slot.draw.numbers)
+        return self._reader.read(slot.draw.numbers[self._share])
 
     def _rewind(self) -> None:
         """Take back what was drawn and not handed out; the thread is idle then."""

@@ -3,7 +3,8 @@
 A run that exists is resumed by its name alone, after a crash as after a stop. SIGTERM and SIGINT
 save a checkpoint at the next step boundary and stop it. Exit code 0: finished, before or now, or
 stopped; 1: an error, which is in the run's row, too. torch gets one thread unless `--threads` says
-otherwise: results are the same bits on every machine with the same thread count.
+otherwise: results are the same bits on every machine with the same thread count. Under torchrun or
+`accelerate launch` all processes train the one run: `torchrun --nproc-per-node 2 -m trainer.run`.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from trainer.commands.references import CommandRefused
 from trainer.family import BaseRefused, ModelFamily, open_family
 from trainer.health.policy import PolicyRefused, read_policy
 from trainer.journal.lease import LeaseLost, RunHeld
+from trainer.ranks.alone import RankLost, Ranks
+from trainer.ranks.group import Other, join
 from trainer.recipes import DEFAULT_RECIPE, RECIPES, UnknownRecipe
 from trainer.run.rows import RunFinished, RunOptions, find_or_make_run, options_of
 from trainer.run.take_over import NothingToResume
@@ -39,6 +42,7 @@ UNTRAINABLE = (
     NoSamples,
     NothingToResume,
     PolicyRefused,
+    RankLost,
     RunHeld,
     UnknownRecipe,
 )
@@ -51,10 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     engine = open_engine(settings.resolved_database_url)
     stop_asked = begin_process()
+    ranks = join()
     try:
         policy_path = asked.policy or settings.policy
         policy = read_policy(policy_path) if policy_path else None
-        place = Workplace(engine, settings, stop_asked, policy)
+        place = Workplace(engine, settings, stop_asked, policy, ranks)
         options = RunOptions(
             max_steps=asked.max_steps,
             mix=asked.mix,
@@ -63,8 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             base=asked.base,
             recipe=asked.recipe,
         )
-        family = _family_of(engine, asked.name, options)
-        run = find_or_make_run(engine, asked.name, options, family)
+        run, family = _begun(engine, asked.name, options, ranks)
         train(place, run, family)
     except RunFinished as done:
         log.info("nothing_to_train", reason=str(done))
@@ -88,6 +92,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--policy", type=Path, help="file of rules [STOVETOP_POLICY, or none]")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch [1]")
     return parser
+
+
+def _begun(
+    engine: Engine, name: str, options: RunOptions, ranks: Ranks | Other
+) -> tuple[Run, ModelFamily]:
+    """The run's row, which rank 0 finds or makes, and its family."""
+    if isinstance(ranks, Other):
+        run_id = ranks.learn()
+        family = _family_of(engine, name, options)
+    else:
+        family = _family_of(engine, name, options)
+        run_id = ranks.say(lambda: find_or_make_run(engine, name, options, family).run_id)
+    with read(engine) as session:
+        return session.get_one(Run, run_id), family
 
 
 def _family_of(engine: Engine, name: str, options: RunOptions) -> ModelFamily:

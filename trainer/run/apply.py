@@ -37,6 +37,7 @@ from trainer.run.aspects import aspects_like, lr_of, mix_of_run, paused, restore
 from trainer.run.effect import Effect, OnceSaved
 from trainer.run.limit import check_limit, shown_rates
 from trainer.run.live import LiveRun
+from trainer.run.orders import Judge
 from trainer.run.supply import Repeat
 from trainer.run.tuning import check_lr, tune
 
@@ -115,7 +116,7 @@ def _evaluate(
 ) -> Effect | OnceSaved:
     step = trainer.state.global_step
     if evaluates_itself(trainer):
-        return _evaluate_here(trainer)
+        return _evaluate_here(run, trainer)
     checkpoint = run.register.of_step(run.branch, step)
     if checkpoint is not None:
         return _judge(command, command_id, checkpoint)
@@ -125,10 +126,10 @@ def _evaluate(
     return OnceSaved(saving, lambda saved: _judge(command, command_id, saved))
 
 
-def _evaluate_here(trainer: Trainer) -> Effect:
+def _evaluate_here(run: LiveRun, trainer: Trainer) -> Effect:
     if trainer.eval_dataset is None:
         raise CommandRefused("suite", "the Trainer was given no eval_dataset")
-    step, metrics = trainer.state.global_step, trainer.evaluate()
+    step, metrics = trainer.state.global_step, run.ranks.together(Judge(), trainer.evaluate)
     return Effect({}, {"step": step, "metrics": metrics})
 
 

@@ -17,7 +17,7 @@ from trainer.commands.references import MixVersion
 from trainer.loop.interactive import frozen_of, live_schedule, model_of
 from trainer.loop.modules import parameters_named
 from trainer.loop.optimizer_settings import restore_settings, settings_of
-from trainer.run.live import LiveRun, frozen_names
+from trainer.run.live import Steered, frozen_names
 
 Shown = dict[str, Any]
 
@@ -43,17 +43,17 @@ def frozen_in(trainer: Trainer) -> Shown:
     return {"frozen": frozen_names(trainer)}
 
 
-def mix_of_run(run: LiveRun) -> Shown:
+def mix_of_run(run: Steered) -> Shown:
     """The mix that is drawn from."""
     return {"mix": asdict(run.supply.mix)}
 
 
-def paused(run: LiveRun) -> Shown:
+def paused(run: Steered) -> Shown:
     """Whether the run waits."""
     return {"is_paused": run.is_paused}
 
 
-def aspects_like(run: LiveRun, trainer: Trainer, shown: Mapping[str, Any]) -> Shown:
+def aspects_like(run: Steered, trainer: Trainer, shown: Mapping[str, Any]) -> Shown:
     """What is in force now of every aspect that `shown` holds."""
     now: Shown = {}
     if "lr" in shown:
@@ -69,7 +69,7 @@ def aspects_like(run: LiveRun, trainer: Trainer, shown: Mapping[str, Any]) -> Sh
     return now
 
 
-def restore_aspects(run: LiveRun, trainer: Trainer, shown: Mapping[str, Any]) -> None:
+def restore_aspects(run: Steered, trainer: Trainer, shown: Mapping[str, Any]) -> None:
     """Bring back every aspect that `shown` holds."""
     schedule = live_schedule(trainer)
     if "lr" in shown:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from trainer.mix.adopt import Adopter, AdoptionPlan
 from trainer.mix.planner import Planner
 from trainer.mix.sampler import MixStatus, NothingToDraw
 from trainer.mix.stream import Arrays, ShardDamaged, Stream
+from trainer.ranks.alone import RankLost, Ranks
+from trainer.run.orders import adopt_order
 from trainer.run.supply import Drawn, Repeat
 
 log = structlog.get_logger()
@@ -59,6 +62,7 @@ class BufferSupply:
         collate: Collate,
         *,
         adopt_every_s: float,
+        ranks: Ranks,
     ) -> None:
         self.mix = mix
         self.adoption = 0
@@ -67,6 +71,7 @@ class BufferSupply:
         self._adopter = adopter
         self._stream = stream
         self._collate = collate
+        self._ranks = ranks
         self._again: deque[_Again] = deque()
         self._nothing_new_until = 0
         self._is_due = True
@@ -82,12 +87,15 @@ class BufferSupply:
         """The next step's samples.
 
         Raises NothingToDraw when no slice has any; also once for a damaged shard, which is
-        quarantined, so that the next adoption takes its samples away.
+        quarantined, so that the next adoption takes its samples away. One of several ranks raises
+        RankLost for it, as the others have their part of that step: a restart goes on without it.
         """
         try:
             batch = self._stream.next_batch()
         except ShardDamaged as damaged:
             self._quarantine(damaged)
+            if self._stream.is_shared:
+                raise RankLost(f"{damaged}; it is set apart, start the job again") from damaged
             raise NothingToDraw(str(damaged)) from damaged
         return Drawn(batch.numbers, self._micro_batches(batch.arrays, num_micro_batches))
 
@@ -113,7 +121,7 @@ class BufferSupply:
         entries: list[Entry] = []
         while self._again and self._again[0].effective_step <= next_step:
             again = self._again.popleft()
-            self._take(replace(again.plan, after=self.adoption))
+            self._take_together(replace(again.plan, after=self.adoption))
             if not again.is_own:
                 entries.append(AdoptionFollowed(branch, again.plan.number))
         if next_step <= self._nothing_new_until:
@@ -122,7 +130,7 @@ class BufferSupply:
         plan = self._new_plan()
         if plan is None:
             return entries
-        self._take(plan)
+        self._take_together(plan)
         taken = AdoptionTaken(
             number=plan.number,
             branch=branch,
@@ -133,6 +141,12 @@ class BufferSupply:
         )
         log.info("revision_adopted", number=plan.number, revision=plan.revision, step=next_step)
         return [*entries, taken]
+
+    def is_adopting(self, next_step: int) -> bool:
+        """Whether `adopt` would take anything over before `next_step`."""
+        if self._again and self._again[0].effective_step <= next_step:
+            return True
+        return next_step > self._nothing_new_until and (self._is_due or self._planner.is_ready)
 
     def _new_plan(self) -> AdoptionPlan | None:
         if not self._is_due:
@@ -146,7 +160,11 @@ class BufferSupply:
         self._is_due = False
         return plan
 
-    def _take(self, plan: AdoptionPlan) -> None:
+    def _take_together(self, plan: AdoptionPlan) -> None:
+        self._ranks.together(partial(adopt_order, plan), partial(self.take, plan))
+
+    def take(self, plan: AdoptionPlan) -> None:
+        """Take over a plan, here and now."""
         self._stream.adopt(plan)
         self._adopter.advance(plan)
         self.adoption = plan.number

@@ -11,6 +11,7 @@ A step takes a fixed number of micro-batches; one at an epoch's end goes on into
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, cycle, islice
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from trainer.commands.references import CommandRefused, MixVersion
 from trainer.family import Tensors
 from trainer.journal.entries import Entry
 from trainer.loop.generators import preserved_generators, seed_generators
+from trainer.mix.adopt import AdoptionPlan
 from trainer.mix.sampler import MixStatus
+from trainer.ranks.alone import Member
 from trainer.run.supply import Drawn, Repeat
 
 DATASET = "dataset"
@@ -36,9 +39,12 @@ class UnusableDataset(ValueError):
 
 
 class DatasetSupply:
-    """Draws from a loader's dataset; close it to end its workers."""
+    """Draws from a loader's dataset; close it to end its workers.
 
-    def __init__(self, loader: "DataLoader[Any]", seed: int) -> None:
+    Where several processes train, a micro-batch is one batch of the author's for each of them.
+    """
+
+    def __init__(self, loader: "DataLoader[Any]", seed: int, ranks: Member) -> None:
         if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
             raise UnusableDataset(
                 "train_dataset: give a map-style dataset, with __len__ and __getitem__; "
@@ -50,6 +56,7 @@ class DatasetSupply:
         self.status = MixStatus(OWN_MIX.shares, OWN_MIX.shares)
         self._loader = loader
         self._seed = seed
+        self._ranks = ranks
         self._batches: Iterator[Tensors] | None = None
         self._stand(epoch=0, position=0)
         if self._order_of(0) != self._order:
@@ -62,7 +69,7 @@ class DatasetSupply:
     @property
     def num_batches(self) -> int:
         """Micro-batches in one epoch."""
-        return len(self._order)
+        return len(self._order) // self._ranks.count
 
     @property
     def epoch(self) -> float:
@@ -79,7 +86,7 @@ class DatasetSupply:
             if self._batches is None:
                 self._batches = self._load()
             batches.append(next(self._batches))
-            numbers += self._order[self._position]
+            numbers += chain.from_iterable(self._order[self._of_all(self._position)])
             self._position += 1
         return Drawn(np.array(numbers, dtype=np.int64), batches)
 
@@ -95,6 +102,14 @@ class DatasetSupply:
     def adopt(self, _branch: str, _next_step: int) -> list[Entry]:
         """A dataset has no revisions."""
         return []
+
+    def is_adopting(self, _next_step: int) -> bool:
+        """Never."""
+        return False
+
+    def take(self, _plan: AdoptionPlan) -> None:
+        """A dataset has no revisions."""
+        raise AssertionError("nobody plans an adoption of a dataset")
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the last step."""
@@ -126,6 +141,7 @@ class DatasetSupply:
     def _order_of(self, epoch: int) -> list[list[int]]:
         """The epoch's batches, asked of the author's sampler; other generators stay as they are."""
         sampler: Any = self._loader.batch_sampler
+        sampler = getattr(sampler, "batch_sampler", sampler)  # accelerate's would give one share
         seed = _derived(self._seed, "order", epoch)
         for part in (sampler, getattr(sampler, "sampler", None)):
             if part is not None and hasattr(part, "set_epoch"):
@@ -135,7 +151,11 @@ class DatasetSupply:
                 generator.manual_seed(seed)
         with preserved_generators():
             seed_generators(seed)
-            return [list(batch) for batch in sampler]
+            return _even([list(batch) for batch in sampler], self._ranks.count)
+
+    def _of_all(self, position: int) -> slice:
+        """The batches of all ranks at a position."""
+        return slice(position * self._ranks.count, (position + 1) * self._ranks.count)
 
     def _load(self) -> Iterator[Tensors]:
         loader, workers = self._loader, self._loader.num_workers
@@ -147,7 +167,7 @@ class DatasetSupply:
         return iter(
             DataLoader(
                 dataset,
-                batch_sampler=self._order[self._position :],
+                batch_sampler=self._order[self._of_all(self._position).start :][self._ranks.share],
                 collate_fn=loader.collate_fn,
                 num_workers=workers,
                 pin_memory=loader.pin_memory and torch.cuda.is_available(),
@@ -158,6 +178,16 @@ class DatasetSupply:
                 generator=torch.Generator().manual_seed(seed),
             )
         )
+
+
+def _even(batches: list[list[int]], count: int) -> list[list[int]]:
+    """As many batches for each rank, of one size: filled from the epoch's beginning, as HF does."""
+    if count == 1 or not batches:
+        return batches
+    size, numbers = len(batches[0]), list(chain.from_iterable(batches))
+    missing = -len(numbers) % (size * count)
+    numbers += islice(cycle(numbers), missing)
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 class _SeededSamples(Dataset[Any]):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Protocol
 
 from blake3 import blake3
 from transformers import Trainer
@@ -18,12 +19,13 @@ from trainer.checkpoints.copies import Memory
 from trainer.checkpoints.folder import (
     Manifest,
     RunPosition,
+    Unfinished,
     WriteState,
     begin_checkpoint,
     check_files,
     read_manifest,
 )
-from trainer.checkpoints.hf_state import copy_state, restore_state
+from trainer.checkpoints.hf_state import copy_state, lay_down, restore_state
 from trainer.checkpoints.register import Register
 from trainer.commands.references import CommandRefused
 from trainer.commands.undoing import Undoables
@@ -34,12 +36,23 @@ from trainer.journal.lease import Lease
 from trainer.journal.lineage import CheckpointSaved
 from trainer.loop.interactive import frozen_of, live_schedule, model_of
 from trainer.loop.modules import names_of, parameters_named
+from trainer.ranks.alone import Ranks
+from trainer.run.orders import Copy, Restore, Verify
 from trainer.run.saving import Saver, Saving
 from trainer.run.supply import Repeat, Supply
 
 
 class RestoreFailed(RuntimeError):
     """A checkpoint was restored half way: the run can't go on, but can be started again."""
+
+
+class Steered(Protocol):
+    """What a command changes, on every rank."""
+
+    run_id: str
+    family: Family
+    supply: Supply
+    is_paused: bool
 
 
 @dataclass(kw_only=True)
@@ -57,6 +70,7 @@ class LiveRun:
     runs_path: Path
     undoables: Undoables
     saver: Saver
+    ranks: Ranks
     memories: list[Memory] = field(default_factory=list)  # of copies that have been written
     command_number: int = 0
     is_paused: bool = False
@@ -107,9 +121,7 @@ class LiveRun:
         name = register.check_name(name, coming) if name else free_name
         self.saver.wait_for_room()
         folder = self.runs_path / self.run_id / self.branch / f"step-{step}"
-        unfinished = begin_checkpoint(
-            folder, self.position(trainer), lambda folder: self._copy(trainer, folder)
-        )
+        unfinished = self.ranks.together(Copy(), lambda: self._copy(trainer, folder))
         path = str(unfinished.path.relative_to(self.runs_path))
         listed = CheckpointSaved(
             checkpoint_id=content_id(self.run_id, path),
@@ -126,23 +138,34 @@ class LiveRun:
         )
         return self.saver.begin(unfinished, listed)
 
-    def _copy(self, trainer: Trainer, folder: Path) -> WriteState:
-        self.family.write_config(folder)
+    def _copy(self, trainer: Trainer, folder: Path) -> Unfinished:
         memory = self.memories.pop() if self.memories else Memory()
-        write = copy_state(trainer, folder, memory)
+        position, copied = self.position(trainer), copy_state(trainer, self.ranks, memory)
 
-        def write_and_let_go() -> None:
-            write()
-            self.memories.append(memory)
+        def lay_down_here(temporary: Path) -> WriteState:
+            self.family.write_config(temporary)
+            write = lay_down(trainer, copied, temporary)
 
-        return write_and_let_go
+            def write_and_let_go() -> None:
+                write()
+                self.memories.append(memory)
+
+            return write_and_let_go
+
+        return begin_checkpoint(folder, position, lay_down_here)
 
     def read(self, checkpoint: CheckpointSaved) -> Manifest:
-        """A checkpoint's manifest. Raises CheckpointDamaged."""
-        return read_manifest(self.runs_path / checkpoint.path, checkpoint.digest)
+        """A checkpoint's manifest, once the other ranks have checked all its files.
+
+        Raises CheckpointDamaged or RankFailed.
+        """
+        return self.ranks.together(
+            Verify(path=checkpoint.path, digest=checkpoint.digest),
+            lambda: read_manifest(self.runs_path / checkpoint.path, checkpoint.digest),
+        )
 
     def check(self, checkpoint: CheckpointSaved, manifest: Manifest) -> None:
-        """Check all files of a checkpoint, by all cores. Raises CheckpointDamaged."""
+        """Check all files of a checkpoint here, by all cores. Raises CheckpointDamaged."""
         check_files(self.runs_path / checkpoint.path, manifest, max_threads=blake3.AUTO)
 
     def restore(
@@ -161,9 +184,10 @@ class LiveRun:
         """
         self.supply.restore(position, repeats)
         try:
-            restore_state(trainer, self.runs_path / checkpoint.path)
-            trainer.args.max_grad_norm = position.max_grad_norm
-            frozen_of(trainer).set(parameters_named(model_of(trainer), position.frozen))
+            self.ranks.together(
+                Restore(path=checkpoint.path, position=position),
+                lambda: restore_trainer(trainer, self.runs_path / checkpoint.path, position),
+            )
         except Exception as error:
             raise RestoreFailed(f"checkpoint {checkpoint.name!r}: {error}") from error
 
@@ -180,6 +204,13 @@ class LiveRun:
         if wanted in self.tips:
             raise CommandRefused("branch", f"the run has a branch {wanted!r}; choose another name")
         return wanted
+
+
+def restore_trainer(trainer: Trainer, folder: Path, position: RunPosition) -> None:
+    """Go back to a checkpoint with everything that the trainer holds."""
+    restore_state(trainer, folder)
+    trainer.args.max_grad_norm = position.max_grad_norm
+    frozen_of(trainer).set(parameters_named(model_of(trainer), position.frozen))
 
 
 def frozen_names(trainer: Trainer) -> list[str]:

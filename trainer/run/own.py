@@ -24,13 +24,16 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 from transformers import TrainingArguments
 
-from ingest.database import open_engine, upgrade, write
+from ingest.database import open_engine, read, upgrade, write
 from ingest.logs import log_to
 from ingest.settings import Settings
 from trainer.health.policy import read_policy
 from trainer.loop.interactive import InteractiveTrainer
+from trainer.ranks.alone import Ranks
+from trainer.ranks.group import Other, join
 from trainer.run.boundary import Boundary
 from trainer.run.dataset_supply import DATASET, OWN_MIX, DatasetSupply
+from trainer.run.follower import Follower
 from trainer.run.rows import RunFinished, RunOptions, insert_run
 from trainer.run.server import own_server
 from trainer.run.training import Workplace, life
@@ -57,7 +60,7 @@ class OwnFamily:
 class OwnRun:
     """A run under way: its boundary, and what it draws from."""
 
-    boundary: Boundary
+    boundary: Boundary | Follower
     supply: DatasetSupply
 
 
@@ -70,21 +73,40 @@ def own_run(trainer: InteractiveTrainer, resume: str | bool | None) -> Iterator[
     if not structlog.is_configured():
         log_to(sys.stderr)
     settings, is_own = _installation(trainer.args)
-    upgrade(settings)
+    ranks = join()
+    supply = DatasetSupply(trainer.authors_dataloader(), _seed(trainer.args), ranks)
+    trainer.args.max_steps = max_steps(trainer.args, supply.num_batches)
     engine = open_engine(settings.resolved_database_url)
     try:
-        supply = DatasetSupply(trainer.authors_dataloader(), _seed(trainer.args))
-        trainer.args.max_steps = max_steps(trainer.args, supply.num_batches)
-        run = _find_or_make(engine, settings, trainer, resume)
+        run = _begun(engine, settings, trainer, resume, ranks)
         policy = read_policy(settings.policy) if settings.policy else None
-        place = Workplace(engine, settings, Event(), policy)
-        with own_server(settings, run.name) if is_own else nullcontext():
+        place = Workplace(engine, settings, Event(), policy, ranks)
+        is_serving = is_own and ranks.index == 0
+        with own_server(settings, run.name) if is_serving else nullcontext():
             family = OwnFamily(run.recipe)
             with life(place, run, family, lambda _is_new: supply) as boundary:
                 assert boundary is not None
                 yield OwnRun(boundary, supply)
     finally:
         engine.dispose()
+
+
+def _begun(
+    engine: Engine,
+    settings: Settings,
+    trainer: InteractiveTrainer,
+    resume: str | bool | None,
+    ranks: Ranks | Other,
+) -> Run:
+    """The run's row, which rank 0 finds or makes."""
+
+    def begin() -> str:
+        upgrade(settings)
+        return _find_or_make(engine, settings, trainer, resume).run_id
+
+    run_id = ranks.learn() if isinstance(ranks, Other) else ranks.say(begin)
+    with read(engine) as session:
+        return session.get_one(Run, run_id)
 
 
 def max_steps(args: TrainingArguments, num_batches: int) -> int:

@@ -9,6 +9,7 @@ Only after the last of them are new commands received.
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from transformers import Trainer
@@ -17,7 +18,8 @@ from trainer.checkpoints.folder import Manifest
 from trainer.commands.kinds import AnyCommand, ResetParameters
 from trainer.journal.lineage import CheckpointSaved
 from trainer.run.aspects import restore_aspects
-from trainer.run.live import LiveRun
+from trainer.run.live import LiveRun, Steered
+from trainer.run.orders import PutInForce
 from trainer.run.supply import Repeat
 from trainer.run.tuning import reset_parameters
 
@@ -30,6 +32,12 @@ class Recorded:
     effective_step: int
     command: AnyCommand
     after: Mapping[str, Any]
+
+    @property
+    def again(self) -> PutInForce:
+        """What is left of it for the steps after."""
+        reset = self.command if isinstance(self.command, ResetParameters) else None
+        return PutInForce(after=dict(self.after), number=self.number, reset=reset)
 
 
 @dataclass(frozen=True)
@@ -67,12 +75,13 @@ class Rerun:
         next_step = trainer.state.global_step + 1
         while self.commands and self.commands[0].effective_step <= next_step:
             recorded = self.commands.popleft()
-            _apply_again(recorded, run, trainer)
+            again = recorded.again
+            run.ranks.together(again, partial(put_in_force, again, run, trainer))
             run.command_number = recorded.number
 
 
-def _apply_again(recorded: Recorded, run: LiveRun, trainer: Trainer) -> None:
+def put_in_force(again: PutInForce, run: Steered, trainer: Trainer) -> None:
     """Only what later steps depend on: a checkpoint that was saved is there, a rollback is done."""
-    restore_aspects(run, trainer, recorded.after)
-    if isinstance(recorded.command, ResetParameters):
-        reset_parameters(recorded.command, run, trainer, recorded.number)
+    restore_aspects(run, trainer, again.after)
+    if again.reset is not None:
+        reset_parameters(again.reset, run, trainer, again.number)

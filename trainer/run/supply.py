@@ -13,6 +13,7 @@ from trainer.checkpoints.folder import RunPosition
 from trainer.commands.references import MixVersion
 from trainer.family import Tensors
 from trainer.journal.entries import Entry
+from trainer.mix.adopt import AdoptionPlan
 from trainer.mix.permutation import IntArray
 from trainer.mix.sampler import MixStatus
 
@@ -59,6 +60,12 @@ class Supply(Protocol):
 
     def adopt(self, branch: str, next_step: int) -> list[Entry]:
         """Take over what is due before `next_step`; the answer is to be journalled."""
+
+    def is_adopting(self, next_step: int) -> bool:
+        """Whether `adopt` would take anything over before `next_step`."""
+
+    def take(self, plan: AdoptionPlan) -> None:
+        """Take over what another rank has decided upon."""
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the last step."""

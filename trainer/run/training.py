@@ -3,6 +3,8 @@
 In: a run's row and its model family. Out: the state in which it ended, `finished` or `stopped`; an
 error makes it `failed` and is raised. A run that is started again goes on where it was. `life` is
 every run's; `train` is that of one on the buffer, and `own` has that of somebody's own Trainer.
+Where several processes train, rank 0 has the run and the others a `Follower` in its place; a rank
+that is lost makes the run `lost`, to be started again.
 """
 
 import gc
@@ -10,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -29,16 +31,20 @@ from trainer.commands.references import MixVersion, find_mix
 from trainer.family import Family, ModelFamily
 from trainer.health.policy import Policy
 from trainer.health.watch import HealthWatch
-from trainer.journal.entries import RunEnded, RunStarted
+from trainer.journal.entries import RunEnded, RunLost, RunStarted
 from trainer.journal.journal import Journal
 from trainer.journal.lease import Lease, LeaseLost
 from trainer.loop.interactive import InteractiveTrainer, interactive
 from trainer.mix.adopt import Adopter
 from trainer.mix.sampler import MixSampler
 from trainer.mix.stream import Stream
+from trainer.ranks.alone import Alone, Ranks
+from trainer.ranks.group import Other
 from trainer.run.boundary import Boundary
 from trainer.run.buffer_supply import BufferSupply
+from trainer.run.follower import FollowedRun, Follower
 from trainer.run.live import LiveRun
+from trainer.run.orders import End
 from trainer.run.rows import options_of
 from trainer.run.saving import Saver
 from trainer.run.supply import Supply
@@ -66,13 +72,19 @@ class Workplace:
     settings: Settings
     stop_asked: threading.Event
     policy: Policy | None = None
+    ranks: Ranks | Other = field(default_factory=Alone)
 
 
 def train(place: Workplace, run: Run, family: ModelFamily) -> str:
     """Train a run on the buffer to its end; the state in which it ended.
 
-    Raises RunHeld, NoSamples, NothingToResume, LeaseLost, or what the training raises.
+    Raises RunHeld, NoSamples, NothingToResume, LeaseLost, RankLost, or what the training raises.
     """
+    if family.batch_size % place.ranks.count:
+        raise ValueError(
+            f"batch_size: {family.batch_size} samples a step are no equal shares for "
+            f"{place.ranks.count} ranks; start another number of them"
+        )
     with life(place, run, family, partial(_from_buffer, place, run, family)) as boundary:
         if boundary is None:
             return "stopped"
@@ -85,13 +97,30 @@ def train(place: Workplace, run: Run, family: ModelFamily) -> str:
 @contextmanager
 def life(
     place: Workplace, run: Run, family: Family, open_supply: Callable[[bool], Supply | None]
-) -> Iterator[Boundary | None]:
-    """A run from its lease to its end; within, a trainer that has the boundary is to be trained.
+) -> Iterator[Boundary | Follower | None]:
+    """What a trainer obeys on this rank; None is a stop before the first step.
 
-    `open_supply` is told whether the run is new; None, as the boundary then, is a stop before the
-    first step. An error within makes the run `failed`, and passes. Raises RunHeld, NothingToResume
-    or LeaseLost.
+    `open_supply` is told whether the run is new and may have to be waited for. An error within
+    makes the run `failed`, or `lost` where it is that of another rank, and passes. Raises RunHeld,
+    NothingToResume, LeaseLost or RankLost.
     """
+    if isinstance(place.ranks, Other):
+        with _followed(place, place.ranks, run, family, open_supply) as follower:
+            yield follower
+    else:
+        with _led(place, place.ranks, run, family, open_supply) as boundary:
+            yield boundary
+
+
+@contextmanager
+def _led(
+    place: Workplace,
+    ranks: Ranks,
+    run: Run,
+    family: Family,
+    open_supply: Callable[[bool], Supply | None],
+) -> Iterator[Boundary | None]:
+    """A run from its lease to its end."""
     with (
         Lease(place.engine, run.run_id, lease_s=place.settings.lease_s) as lease,
         Journal(place.engine, lease, HealthWatch(place.policy)) as journal,
@@ -99,14 +128,18 @@ def life(
         journal.write(RunStarted(time.time()))
         outcome = "stopped"
         try:
-            held = _Held(place, run, lease, journal)
+            held = _Held(place, ranks, run, lease, journal)
             with _boundary(held, family, open_supply) as boundary, _unswept():
                 yield boundary
                 outcome = boundary.outcome if boundary is not None else outcome
         except LeaseLost:
             raise
         except BaseException as error:
-            journal.write(RunEnded(time.time(), "failed", f"{type(error).__name__}: {error}"))
+            reason = f"{type(error).__name__}: {error}"
+            is_lost = not ranks.are_all_there()
+            journal.write(
+                RunLost(time.time(), reason) if is_lost else RunEnded(time.time(), "failed", reason)
+            )
             raise
         journal.write(RunEnded(time.time(), outcome))
     log.info("run_ended", run_id=run.run_id, state=outcome)
@@ -117,6 +150,7 @@ class _Held:
     """A run that this process holds."""
 
     place: Workplace
+    ranks: Ranks
     run: Run
     lease: Lease
     journal: Journal
@@ -127,10 +161,13 @@ def _boundary(
     held: _Held, family: Family, open_supply: Callable[[bool], Supply | None]
 ) -> Iterator[Boundary | None]:
     place, run, runs_path = held.place, held.run, held.place.settings.runs_path
-    with read(place.engine) as session:
-        found = take_over(session, run, runs_path)
-    remove_unlisted(runs_path / run.run_id, {runs_path / path for path in found.register.paths})
-    supply = open_supply(found.rerun.origin is None)
+    with held.ranks.speaking():
+        with read(place.engine) as session:
+            found = take_over(session, run, runs_path)
+        remove_unlisted(runs_path / run.run_id, {runs_path / path for path in found.register.paths})
+        supply = open_supply(found.rerun.origin is None)
+        if supply is None:
+            held.ranks.together(End(outcome="stopped"), lambda: None)
     if supply is None:
         yield None
         return
@@ -148,6 +185,7 @@ def _boundary(
             journal=held.journal,
             lease=held.lease,
             saver=saver,
+            ranks=held.ranks,
             family=family,
             runs_path=runs_path,
             undoables=found.undoables,
@@ -155,6 +193,29 @@ def _boundary(
         inbox = partial(Inbox, place.engine, run.run_id, after=0)
         with closing(Boundary(live, found.rerun, inbox, stop_asked=place.stop_asked)) as boundary:
             yield boundary
+
+
+@contextmanager
+def _followed(
+    place: Workplace,
+    ranks: Other,
+    run: Run,
+    family: Family,
+    open_supply: Callable[[bool], Supply | None],
+) -> Iterator[Follower | None]:
+    """The part of a rank that follows; an error here ends the job, and rank 0 says so."""
+    supply = open_supply(False)
+    assert supply is not None
+    with closing(supply):
+        followed = FollowedRun(run.run_id, family, supply, place.settings.runs_path)
+        follower = Follower(followed, ranks)
+        follower.begin()
+        try:
+            with _unswept():
+                yield None if follower.is_over else follower
+        except BaseException:
+            ranks.are_all_there()  # where all fail alike, rank 0 is to see that nobody is lost
+            raise
 
 
 @contextmanager
@@ -180,10 +241,12 @@ def _from_buffer(
     return BufferSupply(
         place.engine,
         adopter,
-        Stream(sampler, reader, family.batch_size),
+        Stream(sampler, reader, family.batch_size, share=place.ranks.share),
         mix,
         family.collate,
         adopt_every_s=place.settings.adopt_every_s,
+        # One that follows plans nothing, so it has nobody to tell.
+        ranks=Alone() if isinstance(place.ranks, Other) else place.ranks,
     )
 
 
@@ -194,7 +257,7 @@ def _trainer(place: Workplace, run: Run, family: ModelFamily) -> InteractiveTrai
         max_steps=run.max_steps,
         learning_rate=options.lr or family.learning_rate,
         lr_scheduler_type="constant",
-        per_device_train_batch_size=family.batch_size,
+        per_device_train_batch_size=family.batch_size // place.ranks.count,
         seed=options.seed or 0,
         logging_strategy="no",
         save_strategy="no",

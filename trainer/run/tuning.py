@@ -19,7 +19,7 @@ from trainer.loop.optimizer_settings import change_settings
 from trainer.loop.resetting import reset_modules
 from trainer.run.aspects import frozen_in, lr_of, optimizer_of
 from trainer.run.effect import Effect
-from trainer.run.live import LiveRun
+from trainer.run.live import LiveRun, Steered
 
 Tuning = SetLr | SetOptimizer | Freeze | Unfreeze | ResetParameters
 
@@ -99,7 +99,7 @@ def _trained_in(command: Freeze | Unfreeze, run: LiveRun, trainer: Trainer) -> d
 
 
 def reset_parameters(
-    command: ResetParameters, run: LiveRun, trainer: Trainer, number: int
+    command: ResetParameters, run: Steered, trainer: Trainer, number: int
 ) -> Effect:
     """New parameters for some modules; the seed derives from the command's number."""
     seed = int(content_id(run.run_id, "reset", str(number))[:8], 16)

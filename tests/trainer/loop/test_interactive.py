@@ -13,13 +13,14 @@ from tests.trainer.tiny import WIDTH, TinyModel, Witness
 from trainer.family import Tensors
 from trainer.loop.interactive import InteractiveTrainer, interactive, live_schedule
 from trainer.loop.observed import ObservedStep
+from trainer.ranks.alone import Alone
 
 
 class Calm:
     """An interaction that asks for nothing and hands out three steps of two micro-batches."""
 
     def __init__(self) -> None:
-        self.observed = ObservedStep()
+        self.observed = ObservedStep(Alone())
         self.boundaries: list[str] = []
 
     def before_first_step(self, _trainer: transformers.Trainer) -> None:
