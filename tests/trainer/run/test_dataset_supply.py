@@ -16,6 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler
 from tests.trainer.own import NUM_SAMPLES, Waves, own_trainer
 from trainer.checkpoints.folder import RunPosition
 from trainer.commands.references import CommandRefused
+from trainer.ranks.alone import Alone
 from trainer.run.dataset_supply import OWN_MIX, DatasetSupply, UnusableDataset
 
 Batches = list[tuple[list[int], list[list[float]]]]
@@ -23,7 +24,7 @@ Batches = list[tuple[list[int], list[list[float]]]]
 
 def supply_of(num_workers: int = 0, **changed: object) -> DatasetSupply:
     usual: dict[str, object] = {"batch_size": 4, "shuffle": True, "num_workers": num_workers}
-    return DatasetSupply(DataLoader(Waves(), **{**usual, **changed}), seed=7)
+    return DatasetSupply(DataLoader(Waves(), **{**usual, **changed}), seed=7, ranks=Alone())
 
 
 def drawn(supply: DatasetSupply, num_steps: int, num_micro_batches: int = 1) -> Batches:
@@ -75,7 +76,7 @@ def test_random_augmentations_in_workers_repeat_in_the_midst_of_an_epoch(
 ) -> None:
     dataset = Batched() if has_batches else Waves()
     loader = DataLoader(dataset, batch_size=4, shuffle=True, num_workers=2)
-    supply = DatasetSupply(loader, seed=7)
+    supply = DatasetSupply(loader, seed=7, ranks=Alone())
     drawn(supply, 3, 3)
     saved = position(supply)
     ahead = drawn(supply, 4, 3)
@@ -135,7 +136,7 @@ class Shuffled(Sampler[int]):
 def test_a_sampler_with_a_torch_generator_is_repeatable() -> None:
     sampler = RandomSampler(Waves(), generator=torch.Generator().manual_seed(3))
     loader = DataLoader(Waves(), batch_sampler=BatchSampler(sampler, 4, drop_last=False))
-    supply = DatasetSupply(loader, seed=7)
+    supply = DatasetSupply(loader, seed=7, ranks=Alone())
     saved = position(supply)
     ahead = numbers(drawn(supply, 30))
     supply.restore(saved, [])
@@ -155,7 +156,7 @@ def test_the_author_s_own_sampler_gives_the_order(tmp_path: Path) -> None:
             )
 
     loader = own_trainer(tmp_path, Longest).authors_dataloader()
-    supply = DatasetSupply(loader, seed=7)
+    supply = DatasetSupply(loader, seed=7, ranks=Alone())
     saved = position(supply)
     ahead = numbers(drawn(supply, supply.num_batches))
     assert ahead[0][0] >= 40  # of the longest, as this sampler begins
