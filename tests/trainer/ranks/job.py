@@ -155,7 +155,7 @@ def train_on_buffer(task: Task) -> None:
     )
     options = RunOptions(max_steps=task.max_steps, mix="mix")
     run_id = agreed_run(ranks, lambda: find_or_make_run(engine, "run", options, family))
-    ask = asking(engine, task.script) if ranks.index == 0 else nobody_asks
+    ask = asking(engine, task.script, num_ranks=ranks.count) if ranks.index == 0 else nobody_asks
     if ranks.index == 0 and task.resume_after_s:
         threading.Thread(target=resume, args=(engine, task.resume_after_s)).start()
 

@@ -68,7 +68,8 @@ def run_job(
 def seen(data: Path, name: str, num_ranks: int) -> list[list[Step]]:
     """What each rank saw, step by step."""
     paths = [data / f"{name}-{rank}.jsonl" for rank in range(num_ranks)]
-    return [[Step(**json.loads(line)) for line in path.read_text().splitlines()] for path in paths]
+    lines = [path.read_text().splitlines() if path.exists() else [] for path in paths]
+    return [[Step(**json.loads(line)) for line in of_rank] for of_rank in lines]
 
 
 def whole(shares: Sequence[Sequence[int]]) -> list[int]:

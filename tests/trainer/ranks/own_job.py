@@ -43,7 +43,7 @@ def train_own(data: Path, asked: Mapping[int, list[Asked]]) -> None:
     engine = open_engine(Settings().resolved_database_url)
     script = Script()
     if index == 0:
-        script.during = asking(engine, asked)
+        script.during = asking(engine, asked, num_ranks=int(os.environ["WORLD_SIZE"]))
     hook = register_optimizer_step_pre_hook(script.step)
     trainer.train()
     hook.remove()
