@@ -20,7 +20,7 @@ from trainer.journal.lease import mark_lost
 from trainer.run.rows import RunOptions, find_or_make_run
 from trainer.tables import Run
 
-SHORT_TIMEOUT_S = 4.0
+SHORT_TIMEOUT_S = 3.0
 BACK_TO_10 = ("rollback", {"checkpoint": "main-10", "hold_data": True})
 TOUR = {
     2: [("set_lr", {"value": 0.02})],
