@@ -73,8 +73,7 @@ class StepTaken:
         if self.has_metrics:
             rows = [key | {"name": name, "value": value} for name, value in self._metrics()]
             session.execute(_UPSERT_METRIC, rows)
-        values = {"state": "running", "step": self.step, "lr": self.lr}
-        _update_run(session, run_id, self.finished_at, branch=self.branch, **values)
+        session.execute(_MOVE_RUN, key | {"lr": self.lr, "at": self.finished_at})
 
     def _metrics(self) -> Iterator[tuple[str, float | None]]:
         metrics = step_metrics(
@@ -202,6 +201,11 @@ _UPSERT_STEP = text(
     "VALUES (:run_id, :branch, :step, :started_at, :lr, :samples) "
     "ON CONFLICT (run_id, branch, step) DO UPDATE SET "
     "started_at = excluded.started_at, lr = excluded.lr, samples = excluded.samples"
+)
+# As text: an ORM statement takes 0.5 ms to make, more than the rest of a step's rows together.
+_MOVE_RUN = text(
+    "UPDATE runs SET state = 'running', branch = :branch, step = :step, lr = :lr, "
+    "updated_at = :at WHERE run_id = :run_id"
 )
 _UPSERT_METRIC = text(
     "INSERT INTO metrics (run_id, branch, name, step, value) "

@@ -41,6 +41,9 @@ class Member(Protocol):
     def collect(self, part: bytes) -> list[bytes]:
         """Every rank's part, by rank, for rank 0; the others get nothing."""
 
+    def close(self) -> None:
+        """Part from the others, once all is done."""
+
 
 class Ranks(Member, Protocol):
     """All ranks, for the one that leads."""
@@ -66,9 +69,6 @@ class Ranks(Member, Protocol):
         Raises what the own part raises, or RankFailed; all have ended theirs by then.
         """
 
-    def are_all_there(self) -> bool:
-        """Whether every other rank still answers."""
-
 
 class Alone:
     """One process."""
@@ -87,6 +87,9 @@ class Alone:
     def collect(self, part: bytes) -> list[bytes]:
         """The part itself."""
         return [part]
+
+    def close(self) -> None:
+        """There is nobody to part from."""
 
     def say(self, value: Callable[[], str]) -> str:
         """The word itself."""
@@ -109,7 +112,3 @@ class Alone:
     def together(self, _order: Callable[[], bytes], own: Callable[[], T]) -> T:
         """Rank 0's part is all there is."""
         return own()
-
-    def are_all_there(self) -> bool:
-        """Always."""
-        return True

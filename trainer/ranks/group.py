@@ -5,7 +5,8 @@ one that gradients travel on, so that neither waits for the other; orders are by
 does not read. While rank 0 takes its time, paused or writing, it says `still here` every third of
 the timeout, so that no wait for it is ever longer. A rank that dies is noticed at once where its
 connections break, and after the timeout where they don't; decision: 60 s, and 30 min while an order
-is carried out, for a rank that reads a large checkpoint says nothing meanwhile.
+is carried out, for a rank that reads a large checkpoint says nothing meanwhile. It is one group,
+for each has a thread of gloo's that wakes up 100 times a second.
 """
 
 import os
@@ -18,17 +19,18 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import AllgatherOptions
 
 from trainer.ranks.alone import Alone, RankFailed, RankLost, Ranks, T
 
 TIMEOUT_S = 60.0
 GRADIENTS_TIMEOUT_S = 300.0  # of torch's own group, where nobody has made it: 30 min by default
 ORDER_TIMEOUT_S = 1800.0
-ROLL_CALL_S = 5.0
 _OVER, _TICK = b"over", b"tick"
 _REPLY_BYTES = 512
 # What torch raises where a peer is gone or silent is a RuntimeError, and nothing more precise.
 _BROKEN = RuntimeError
+_GLOO = "gloo/transport"  # where such an error of gloo's says that it comes from
 
 
 def is_several() -> bool:
@@ -44,9 +46,30 @@ def join(timeout_s: float = TIMEOUT_S) -> "Ranks | Other":
     if not is_several():
         return Alone()
     if not dist.is_initialized():
-        backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(seconds=GRADIENTS_TIMEOUT_S))
+        _meet()
     return First(timeout_s) if dist.get_rank() == 0 else Other(timeout_s)
+
+
+def is_of_another(error: BaseException) -> bool:
+    """Whether an error is that another rank is gone or silent, whichever group noticed."""
+    if isinstance(error, RankLost | dist.DistError):
+        return True
+    if type(error) is RuntimeError and _GLOO in str(error):
+        return True
+    return error.__cause__ is not None and is_of_another(error.__cause__)
+
+
+def _meet() -> None:
+    """Make torch's own group. Raises RankLost where a process does not come."""
+    backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() else "gloo"
+    try:
+        dist.init_process_group(backend, timeout=timedelta(seconds=GRADIENTS_TIMEOUT_S))
+    except _BROKEN as error:
+        told = {name: os.environ.get(name) for name in ("RANK", "MASTER_ADDR", "MASTER_PORT")}
+        raise RankLost(
+            f"not all {os.environ['WORLD_SIZE']} processes have met in {GRADIENTS_TIMEOUT_S:g} s, "
+            f"says the one with {told}; start the job anew: {error}"
+        ) from error
 
 
 class _Member:
@@ -56,16 +79,15 @@ class _Member:
         self.index = dist.get_rank()
         self.count = dist.get_world_size()
         self._timeout_s = timeout_s
-        self._group = self._new_group(timeout_s)
-        self._answers = self._new_group(ORDER_TIMEOUT_S)
-        self._roll_call = self._new_group(ROLL_CALL_S)
+        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+        assert isinstance(group, dist.ProcessGroup)  # every rank is in it
+        self._group = group
         self._sum = torch.zeros(2, dtype=torch.float64)  # of the losses; what rank 0 announces
         self._adding: Any = None
 
-    def _new_group(self, timeout_s: float) -> dist.ProcessGroup:
-        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
-        assert isinstance(group, dist.ProcessGroup)  # every rank is in it
-        return group
+    def close(self) -> None:
+        """Leave the group, with the others; torch's own stays, for it may be somebody else's."""
+        dist.destroy_process_group(self._group)
 
     @property
     def share(self) -> slice:
@@ -106,14 +128,6 @@ class _Member:
         pairs = zip(parts or [], sizes, strict=False)
         return [_bytes(tensor)[: int(size)] for tensor, size in pairs]
 
-    def are_all_there(self) -> bool:
-        """Whether every rank calls this, too, within ROLL_CALL_S."""
-        try:
-            dist.barrier(group=self._roll_call)
-        except _BROKEN:
-            return False
-        return True
-
     def _broadcast(self, message: bytes | None) -> bytes:
         size = torch.tensor([len(message or b"")])
         dist.broadcast(size, 0, group=self._group)
@@ -129,7 +143,9 @@ class _Member:
     def _replies(self, reply: bytes) -> list[bytes]:
         replies = [torch.empty(_REPLY_BYTES, dtype=torch.uint8) for _ in range(self.count)]
         own = _tensor(reply[:_REPLY_BYTES].ljust(_REPLY_BYTES, b"\0"))
-        dist.all_gather(replies, own, group=self._answers)
+        patient = AllgatherOptions()
+        patient.timeout = timedelta(seconds=ORDER_TIMEOUT_S)
+        self._group.allgather([replies], [own], patient).wait()
         return [_bytes(each).rstrip(b"\0") for each in replies]
 
 

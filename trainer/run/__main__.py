@@ -28,7 +28,7 @@ from trainer.journal.lease import LeaseLost, RunHeld
 from trainer.ranks.alone import RankLost, Ranks
 from trainer.ranks.group import Other, join
 from trainer.recipes import DEFAULT_RECIPE, RECIPES, UnknownRecipe
-from trainer.run.rows import RunFinished, RunOptions, find_or_make_run, options_of
+from trainer.run.rows import RunFinished, RunOptions, agreed_run, find_or_make_run, options_of
 from trainer.run.take_over import NothingToResume
 from trainer.run.training import NoSamples, Workplace, train
 from trainer.tables import Run
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     engine = open_engine(settings.resolved_database_url)
     stop_asked = begin_process()
-    ranks = join()
     try:
+        ranks = join()
         policy_path = asked.policy or settings.policy
         policy = read_policy(policy_path) if policy_path else None
         place = Workplace(engine, settings, stop_asked, policy, ranks)
@@ -98,12 +98,8 @@ def _begun(
     engine: Engine, name: str, options: RunOptions, ranks: Ranks | Other
 ) -> tuple[Run, ModelFamily]:
     """The run's row, which rank 0 finds or makes, and its family."""
-    if isinstance(ranks, Other):
-        run_id = ranks.learn()
-        family = _family_of(engine, name, options)
-    else:
-        family = _family_of(engine, name, options)
-        run_id = ranks.say(lambda: find_or_make_run(engine, name, options, family).run_id)
+    family = _family_of(engine, name, options)
+    run_id = agreed_run(ranks, lambda: find_or_make_run(engine, name, options, family))
     with read(engine) as session:
         return session.get_one(Run, run_id), family
 

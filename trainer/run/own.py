@@ -35,7 +35,7 @@ from trainer.ranks.group import Other, join
 from trainer.run.boundary import Boundary
 from trainer.run.dataset_supply import DATASET, OWN_MIX, DatasetSupply
 from trainer.run.follower import Follower
-from trainer.run.rows import RunFinished, RunOptions, insert_run
+from trainer.run.rows import RunFinished, RunOptions, agreed_run, insert_run
 from trainer.run.server import own_server
 from trainer.run.training import Workplace, life
 from trainer.tables import Run
@@ -88,6 +88,7 @@ def own_run(trainer: InteractiveTrainer, resume: str | bool | None) -> Iterator[
             with life(place, run, family, lambda _is_new: supply) as boundary:
                 assert boundary is not None
                 yield OwnRun(boundary, supply)
+        ranks.close()  # after an error nobody can part from a rank that hangs
     finally:
         engine.dispose()
 
@@ -101,11 +102,11 @@ def _begun(
 ) -> Run:
     """The run's row, which rank 0 finds or makes."""
 
-    def begin() -> str:
+    def begin() -> Run:
         upgrade(settings)
-        return _find_or_make(engine, settings, trainer, resume).run_id
+        return _find_or_make(engine, settings, trainer, resume)
 
-    run_id = ranks.learn() if isinstance(ranks, Other) else ranks.say(begin)
+    run_id = agreed_run(ranks, begin)
     with read(engine) as session:
         return session.get_one(Run, run_id)
 

@@ -1,10 +1,12 @@
 """A run's row: made once, found again by its name.
 
 In: what somebody asked for. Out: the row of a new run, or of the one that has the name, whose own
-settings stay in force.
+settings stay in force. Where several processes train, rank 0 looks and all learn what it found.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -16,6 +18,8 @@ from ingest.ids import content_id
 from trainer.commands.kinds import Label, MixChange, Rate
 from trainer.commands.references import CommandRefused, MixVersion, find_mix
 from trainer.family import ModelFamily
+from trainer.ranks.alone import Ranks
+from trainer.ranks.group import Other
 from trainer.tables import Branch, Run
 
 log = structlog.get_logger()
@@ -23,10 +27,29 @@ log = structlog.get_logger()
 _NAME: TypeAdapter[str] = TypeAdapter(Label)
 FIRST_BRANCH = "main"
 MAX_STEPS = 1_000
+_FINISHED = "finished: "  # no id begins like this
 
 
 class RunFinished(RuntimeError):
     """The run has taken all its steps."""
+
+
+def agreed_run(ranks: Ranks | Other, find: Callable[[], Run]) -> str:
+    """The id of the run that rank 0 finds or makes.
+
+    Raises RunFinished on every rank; on rank 0 what `find` raises, on the others RankLost.
+    """
+    word = ranks.learn() if isinstance(ranks, Other) else ranks.say(partial(_word, find))
+    if word.startswith(_FINISHED):
+        raise RunFinished(word.removeprefix(_FINISHED))
+    return word
+
+
+def _word(find: Callable[[], Run]) -> str:
+    try:
+        return find().run_id
+    except RunFinished as done:
+        return f"{_FINISHED}{done}"
 
 
 class RunOptions(BaseModel):

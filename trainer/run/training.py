@@ -39,7 +39,7 @@ from trainer.mix.adopt import Adopter
 from trainer.mix.sampler import MixSampler
 from trainer.mix.stream import Stream
 from trainer.ranks.alone import Alone, Ranks
-from trainer.ranks.group import Other
+from trainer.ranks.group import Other, is_of_another
 from trainer.run.boundary import Boundary
 from trainer.run.buffer_supply import BufferSupply
 from trainer.run.follower import FollowedRun, Follower
@@ -136,7 +136,7 @@ def _led(
             raise
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
-            is_lost = not ranks.are_all_there()
+            is_lost = is_of_another(error)
             journal.write(
                 RunLost(time.time(), reason) if is_lost else RunEnded(time.time(), "failed", reason)
             )
@@ -203,19 +203,15 @@ def _followed(
     family: Family,
     open_supply: Callable[[bool], Supply | None],
 ) -> Iterator[Follower | None]:
-    """The part of a rank that follows; an error here ends the job, and rank 0 says so."""
+    """The part of a rank that follows; an error here ends the process, which rank 0 notices."""
     supply = open_supply(False)
     assert supply is not None
     with closing(supply):
         followed = FollowedRun(run.run_id, family, supply, place.settings.runs_path)
         follower = Follower(followed, ranks)
         follower.begin()
-        try:
-            with _unswept():
-                yield None if follower.is_over else follower
-        except BaseException:
-            ranks.are_all_there()  # where all fail alike, rank 0 is to see that nobody is lost
-            raise
+        with _unswept():
+            yield None if follower.is_over else follower
 
 
 @contextmanager

@@ -1,18 +1,21 @@
-"""One rank of a job: trains the run called `run` in an installation, and writes down what it saw.
+"""One rank of a job: does its tasks one after the other, and writes down what it saw.
 
-`torchrun --nproc-per-node N tests/trainer/ranks/job.py DATA SCENARIO`, where SCENARIO is JSON.
-Each rank writes a line a step, as seen inside the optimizer's own step.
+`torchrun --nproc-per-node N tests/trainer/ranks/job.py TASKS`, where TASKS is JSON: importing torch
+takes longer than a task, so a job has several. The exit code is that of the last one.
 """
 
+import faulthandler
 import json
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter
@@ -23,31 +26,45 @@ from ingest.database import open_engine, read
 from ingest.settings import Settings
 from tests.trainer.asking import Asked, ask_now, asking, the_run
 from tests.trainer.doomed import num_recorded
+from tests.trainer.ranks.own_job import train_own
 from tests.trainer.tiny import TinyFamily, Witness
 from tests.waiting import wait_until
 from trainer.family import Tensors
 from trainer.mix.stream import Arrays
-from trainer.ranks.group import Other, join
-from trainer.run.rows import RunOptions, find_or_make_run
+from trainer.ranks.group import join
+from trainer.run.__main__ import main as train_by_name
+from trainer.run.rows import RunOptions, agreed_run, find_or_make_run
 from trainer.run.training import Workplace, train
 from trainer.tables import Run
 
+HUNG_AFTER_S = 120.0  # a job's log then says where each rank stands
+
 
 @dataclass(frozen=True)
-class Scenario:
-    """What is asked during rank 0's n-th step, and what happens to a rank."""
+class Task:
+    """What is asked during rank 0's n-th step of the run called `run`, and what befalls a rank.
+
+    `own` trains somebody's own Trainer instead, and `by_name` is `python -m trainer.run`.
+    """
 
     name: str
-    max_steps: int
+    data: Path
+    program: Literal["buffer", "own", "by_name"] = "buffer"
+    max_steps: int = 40
     script: dict[int, list[Asked]] = field(default_factory=dict)
     timeout_s: float = 60.0
     arguments: dict[str, Any] = field(default_factory=dict)
     kill_rank: int | None = None
     kill_at: int = 0
+    raise_rank: int | None = None
+    raise_at: int = 0
     resume_after_s: float = 0.0  # once it is paused
     blind_rank: int | None = None  # whose checkpoints are all damaged
     slow_s: float = 0.0  # how long the first checkpoint takes rank 0
     damaged: dict[int, str] = field(default_factory=dict)  # shards by the samples they can't give
+
+
+TASKS: TypeAdapter[list[Task]] = TypeAdapter(list[Task])
 
 
 @dataclass
@@ -89,35 +106,64 @@ def resume(engine: Engine, after_s: float) -> None:
     ask_now(engine, "resume")
 
 
-def main() -> None:
-    data, text = sys.argv[1:]
-    scenario = TypeAdapter(Scenario).validate_json(text)
-    ranks = join(scenario.timeout_s)
-    settings = Settings(data=Path(data), adopt_every_s=0.02)
+def main() -> int:
+    torch.set_num_threads(1)
+    [text] = sys.argv[1:]
+    exit_code = 0
+    for task in TASKS.validate_json(text):
+        faulthandler.dump_traceback_later(HUNG_AFTER_S)
+        with environment(STOVETOP_DATA=str(task.data)):
+            exit_code = carry_out(task)
+        faulthandler.cancel_dump_traceback_later()
+    return exit_code
+
+
+def carry_out(task: Task) -> int:
+    match task.program:
+        case "buffer":
+            train_on_buffer(task)
+        case "own":
+            train_own(task.data, task.script)
+        case "by_name":
+            return train_by_name(["--name", "run"])
+    return 0
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Variables for a task; what it sets itself, as Hugging Face does for FSDP, goes with it."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def train_on_buffer(task: Task) -> None:
+    ranks = join(task.timeout_s)
+    settings = Settings(adopt_every_s=0.02)
     engine = open_engine(settings.resolved_database_url)
-    if ranks.index == scenario.blind_rank:
-        settings = settings.model_copy(update={"data": Path(data) / "elsewhere"})
-    witness = WritingWitness(path=Path(data) / f"{scenario.name}-{ranks.index}.jsonl")
+    if ranks.index == task.blind_rank:
+        settings = settings.model_copy(update={"data": task.data / "elsewhere"})
+    witness = WritingWitness(path=task.data / f"{task.name}-{ranks.index}.jsonl")
     family = RankFamily(
         witness=witness,
         rank=ranks.index,
-        arguments=scenario.arguments,
-        slow_s=scenario.slow_s,
-        damaged=scenario.damaged,
+        arguments=task.arguments,
+        slow_s=task.slow_s,
+        damaged=task.damaged,
     )
-    options = RunOptions(max_steps=scenario.max_steps, mix="mix")
-    if isinstance(ranks, Other):
-        run_id = ranks.learn()
-    else:
-        run_id = ranks.say(lambda: find_or_make_run(engine, "run", options, family).run_id)
-        ask = asking(engine, scenario.script)
-        if scenario.resume_after_s:
-            threading.Thread(target=resume, args=(engine, scenario.resume_after_s)).start()
+    options = RunOptions(max_steps=task.max_steps, mix="mix")
+    run_id = agreed_run(ranks, lambda: find_or_make_run(engine, "run", options, family))
+    ask = asking(engine, task.script, num_ranks=ranks.count) if ranks.index == 0 else nobody_asks
+    if ranks.index == 0 and task.resume_after_s:
+        threading.Thread(target=resume, args=(engine, task.resume_after_s)).start()
 
     def during(count: int) -> None:
-        if ranks.index == 0:
-            ask(count)
-        if (ranks.index, count) == (scenario.kill_rank, scenario.kill_at):
+        ask(count)
+        if (ranks.index, count) == (task.raise_rank, task.raise_at):
+            raise ArithmeticError("the model can't go on")
+        if (ranks.index, count) == (task.kill_rank, task.kill_at):
             wait_until(lambda: num_recorded(engine) == count - 1)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -126,9 +172,15 @@ def main() -> None:
         run = session.get_one(Run, run_id)
     with witness.watching():
         train(Workplace(engine, settings, threading.Event(), ranks=ranks), run, family)
+    ranks.close()
     engine.dispose()
 
 
+def nobody_asks(_count: int) -> None: ...
+
+
 if __name__ == "__main__":
-    main()
-    os._exit(0)  # the interpreter would take torch apart for seconds
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the interpreter would take torch apart for seconds

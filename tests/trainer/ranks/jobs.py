@@ -1,18 +1,28 @@
-"""Jobs of several ranks, started by torchrun, and what each rank saw."""
+"""Jobs of several ranks, started as anybody starts them, and what each rank saw."""
 
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from tests.trainer.ranks.job import Scenario
+from tests.trainer.ranks.job import TASKS, Task
 
-FOLDER = Path(__file__).parent
-ROOT = FOLDER.parents[2]
+JOB = Path(__file__).with_name("job.py")
+ROOT = JOB.parents[3]
 AT_MOST_S = 240.0
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node"],
+    "accelerate": [
+        # It starts several processes on CPUs only through MPI; these do the same without GPUs.
+        *("accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0"),
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+        "--num_processes",
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -25,40 +35,41 @@ class Step:
     kind: str
 
 
-def run_job(data: Path, num_ranks: int, scenario: Scenario) -> int:
-    """Run a job to its end; torchrun's exit code."""
-    return launch("job.py", num_ranks, data, scenario.name, json.dumps(asdict(scenario)))
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended, and what its ranks wrote to their terminal."""
+
+    exit_code: int
+    log: str
 
 
-def launch(program: str, num_ranks: int, data: Path, name: str, text: str) -> int:
-    """Run a program of this folder under torchrun to its end; the exit code."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(num_ranks)]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-        "STOVETOP_DATA": str(data),
-    }
-    with (data / f"{name}.log").open("wb") as log:
+def run_job(
+    num_ranks: int, tasks: list[Task], launcher: Literal["torchrun", "accelerate"] = "torchrun"
+) -> Ended:
+    """Run a job to its end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-m", *LAUNCHERS[launcher], str(num_ranks), str(JOB)]
+    path = tasks[0].data / f"{tasks[0].name}.log"
+    with path.open("wb") as log:
         job = subprocess.Popen(
-            [*command, str(FOLDER / program), str(data), text],
+            [*program, TASKS.dump_json(tasks).decode()],
             env=environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     try:
-        return job.wait(AT_MOST_S)
+        return Ended(job.wait(AT_MOST_S), path.read_text())
     except subprocess.TimeoutExpired:
         job.terminate()  # it ends the ranks, which have process groups of their own
         job.wait()
-        raise
+        raise TimeoutError(path.read_text()[-8000:]) from None
 
 
 def seen(data: Path, name: str, num_ranks: int) -> list[list[Step]]:
     """What each rank saw, step by step."""
     paths = [data / f"{name}-{rank}.jsonl" for rank in range(num_ranks)]
-    return [[Step(**json.loads(line)) for line in path.read_text().splitlines()] for path in paths]
+    lines = [path.read_text().splitlines() if path.exists() else [] for path in paths]
+    return [[Step(**json.loads(line)) for line in of_rank] for of_rank in lines]
 
 
 def whole(shares: Sequence[Sequence[int]]) -> list[int]:

@@ -1,16 +1,16 @@
-"""One rank of somebody's own script: their Trainer on their dataset, plain and then interactive.
+"""Somebody's own script as one rank of a job: their Trainer on their dataset, plain, then ours.
 
-`torchrun --nproc-per-node N tests/trainer/ranks/own_job.py DATA SCRIPT`, where SCRIPT is JSON: what
-is asked during rank 0's n-th step. Each rank writes what its model was given, as JSON.
+Each rank writes what its model was given, as JSON.
 """
 
 import json
 import os
-import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import transformers
-from pydantic import TypeAdapter
+from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from ingest.database import open_engine
@@ -21,20 +21,50 @@ from tests.trainer.own import Net, Script, Waves, own_trainer
 NUM_PLAIN_STEPS = 10  # more than an epoch
 
 
-def main() -> None:
-    data, text = sys.argv[1:]
+def train_own(data: Path, asked: Mapping[int, list[Asked]]) -> None:
     index = int(os.environ["RANK"])
     trainer = own_trainer(
-        Path(data) / "net",
+        data / "net",
         transformers.Trainer,
         max_steps=30,
         save_steps=5,
         label_names=["index"],
     )
-    plain = transformers.Trainer(
-        model=Net(),
+    judged: list[int] = []
+
+    def see(model: nn.Module, _args: object, inputs: dict[str, Any], _outputs: object) -> None:
+        if not model.training:
+            judged.extend(inputs["index"].tolist())
+
+    model = trainer.model
+    assert isinstance(model, Net)
+    model.register_forward_hook(see, with_kwargs=True)
+    plain = plain_indices(data)
+    engine = open_engine(Settings().resolved_database_url)
+    script = Script()
+    if index == 0:
+        script.during = asking(engine, asked, num_ranks=int(os.environ["WORLD_SIZE"]))
+    hook = register_optimizer_step_pre_hook(script.step)
+    trainer.train()
+    hook.remove()
+    engine.dispose()
+    seen = {
+        "plain": plain,
+        "indices": model.indices,
+        "losses": model.losses,
+        "rates": script.rates,
+        "judged": judged,
+    }
+    (data / f"own-{index}.json").write_text(json.dumps(seen))
+
+
+def plain_indices(data: Path) -> list[list[int]]:
+    """What a Trainer draws that is not interactive."""
+    model = Net()
+    trainer = transformers.Trainer(
+        model=model,
         args=transformers.TrainingArguments(
-            str(Path(data) / "plain"),
+            str(data / "plain"),
             max_steps=NUM_PLAIN_STEPS,
             per_device_train_batch_size=4,
             use_cpu=True,
@@ -45,24 +75,5 @@ def main() -> None:
         ),
         train_dataset=Waves(),
     )
-    plain.train()
-    engine = open_engine(Settings().resolved_database_url)
-    script = Script()
-    if index == 0:
-        script.during = asking(engine, TypeAdapter(dict[int, list[Asked]]).validate_json(text))
-    hook = register_optimizer_step_pre_hook(script.step)
     trainer.train()
-    hook.remove()
-    engine.dispose()
-    seen = {
-        "plain": plain.model.indices,
-        "indices": trainer.model.indices,
-        "losses": trainer.model.losses,
-        "rates": script.rates,
-    }
-    (Path(data) / f"own-{index}.json").write_text(json.dumps(seen))
-
-
-if __name__ == "__main__":
-    main()
-    os._exit(0)  # the interpreter would take torch apart for seconds
+    return model.indices
