@@ -154,9 +154,10 @@ class LiveRun:
             write = lay_down(trainer, copied, temporary)
 
             def write_and_let_go() -> Places:
-                places = write()
-                self.memory.give_back((copied.model, copied.optimizer))
-                return places
+                try:
+                    return write()
+                finally:
+                    self.memory.give_back((copied.model, copied.optimizer))
 
             return write_and_let_go
 
