@@ -2,8 +2,9 @@
 
 A plain transformers.Trainer and the same one made interactive, side by side in one run: steps a
 second with 0, 1 and 10 people watching; milliseconds and steps from a POST to its effect, as the
-optimizer saw it; the stall of a save beside a copy of the same state in memory; a rollback beside a
-warm `readinto` of the same files. Blocks alternate, and a ratio is one of medians.
+optimizer saw it; the stall of a save beside a copy of the same state in memory, fresh or touched
+before; a rollback beside a warm `readinto` of the same files. A stall is what lies between the end
+of a step and the next forward pass. Blocks alternate, and a ratio is one of medians.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -89,46 +89,55 @@ def latency(installation: Installation) -> dict[str, object]:
 
 def states(installation: Installation) -> dict[str, object]:
     """A save and a rollback of a large model, beside their floors."""
-    asked = [{"kind": "save", "args": {"name": f"save-{n}"}, "after_s": 6.0} for n in range(4)]
+    asked = [{"kind": "save", "args": {"name": f"save-{n}"}, "after_s": 6.0} for n in range(5)]
     back = {"checkpoint": "save-3", "hold_data": True}
-    asked += [{"kind": "rollback", "args": back, "after_s": 6.0} for _ in range(3)]
+    asked += [{"kind": "rollback", "args": back, "after_s": 6.0} for _ in range(5)]
     asked += [{"kind": "stop", "args": {}, "after_s": 3.0}]
     model = Layers(LARGE_WIDTH, LARGE_LAYERS)
     with installation.asked("states", asked) as answers:
         steps = train(model, 100_000, installation.settings.data, "states")
-    usual = statistics.median(steps.gaps)
+    usual = statistics.median(steps.stalls)
     stalls: dict[str, list[float]] = {"save": [], "rollback": []}
     for answer in answers():
         if answer["kind"] in stalls:
             first = steps.first_after(answer["sent_at"])
-            longest = max(steps.gaps[max(0, first - 1) : first + 2])
+            longest = max(steps.stalls[max(0, first - 1) : first + 2])
             stalls[answer["kind"]].append(longest - usual)
-    copying = copy_floor(model)
+    fresh, kept = copy_floors(model)
     reading, num_bytes = read_floor(installation.checkpoint("states", "save-3"))
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "state_bytes": num_bytes,
         "save_stall_s": spread(stalls["save"]),
-        "copy_s": spread(copying),
-        "save_ratio": round(statistics.median(stalls["save"]) / statistics.median(copying), 2),
+        "copy_into_fresh_memory_s": spread(fresh),
+        "copy_into_kept_memory_s": spread(kept),
+        "save_ratio_to_fresh": ratio(stalls["save"], fresh),
+        "save_ratio_to_kept": ratio(stalls["save"], kept),
         "rollback_s": spread(stalls["rollback"]),
         "readinto_s": spread(reading),
-        "rollback_ratio": round(
-            statistics.median(stalls["rollback"]) / statistics.median(reading), 2
-        ),
+        "rollback_ratio": ratio(stalls["rollback"], reading),
     }
 
 
-def copy_floor(model: torch.nn.Module) -> list[float]:
-    """Seconds for a copy of weights and AdamW's two moments, into fresh memory each time."""
-    state = [[p.detach() for p in model.parameters()] for _ in range(3)]
-    taken, copies = [], []
-    for _ in range(4):
+def copy_floors(model: torch.nn.Module) -> tuple[list[float], list[float]]:
+    """Seconds for a copy of as much as weights and AdamW's two moments.
+
+    Into fresh memory each time, and into memory that is there already.
+    """
+    state = [
+        tensor for p in model.parameters() for tensor in [p.detach().clone() for _ in range(3)]
+    ]
+    fresh, kept, copies = [], [], []
+    for _ in range(5):
         start = time.perf_counter()
-        copies = [deepcopy(tensors) for tensors in state]
-        taken.append(time.perf_counter() - start)
-    assert len(copies) == len(state)
-    return taken
+        copies = [tensor.clone() for tensor in state]
+        fresh.append(time.perf_counter() - start)
+    for _ in range(5):
+        start = time.perf_counter()
+        for place, tensor in zip(copies, state, strict=True):
+            place.copy_(tensor)
+        kept.append(time.perf_counter() - start)
+    return fresh, kept
 
 
 def read_floor(folder: Path) -> tuple[list[float], int]:
@@ -145,6 +154,11 @@ def read_floor(folder: Path) -> tuple[list[float], int]:
                     view = view[count:]
         taken.append(time.perf_counter() - start)
     return taken[1:], sum(map(len, buffers))
+
+
+def ratio(ours: Sequence[float], floor: Sequence[float]) -> float:
+    """Of medians."""
+    return round(statistics.median(ours) / statistics.median(floor), 2)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

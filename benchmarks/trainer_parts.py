@@ -17,7 +17,11 @@ import httpx
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils.data import Dataset
 from transformers import TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -60,15 +64,30 @@ class Layers(nn.Module):
 
 @dataclass
 class Steps:
-    """When the optimizer stepped, by the wall clock, and under which rate."""
+    """When the optimizer stepped, by the wall clock, and under which rate.
+
+    `stalls`: seconds from the end of each optimizer step to the next forward pass.
+    """
 
     at: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
+    stalls: list[float] = field(default_factory=list)
+    _over_at: float | None = None
 
     def seen(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
         """A hook of the optimizer."""
         self.at.append(time.time())
         self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def over(self, *_hook: object) -> None:
+        """A hook of the optimizer, too."""
+        self._over_at = time.perf_counter()
+
+    def begun(self, *_hook: object) -> None:
+        """A hook of the model."""
+        if self._over_at is not None:
+            self.stalls.append(time.perf_counter() - self._over_at)
+            self._over_at = None
 
     @property
     def gaps(self) -> list[float]:
@@ -178,9 +197,14 @@ def train(model: Layers, num_steps: int, data: Path | None, run: str) -> Steps:
         )
         trainer = base(model=model, args=args, train_dataset=Numbers(model.width))
         trainer.remove_callback(PrinterCallback)
-        hook = register_optimizer_step_pre_hook(steps.seen)
+        hooks = [
+            register_optimizer_step_pre_hook(steps.seen),
+            register_optimizer_step_post_hook(steps.over),
+            model.register_forward_pre_hook(steps.begun),
+        ]
         try:
             trainer.train()
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
     return steps

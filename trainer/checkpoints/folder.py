@@ -3,32 +3,35 @@
 In: a function that copies a run's state in memory. Out, in a thread beside the training: a folder
 that exists whole or not at all: written beside under a temporary name, the manifest last, every
 file fsynced, read back and compared, then renamed. A failure leaves what was there before. Nothing
-is ever written over: a path that is taken gets the next free suffix. Decision: files are sealed by
-XXH3-128, for a rollback waits for it: 20 GB/s on one core here, blake3 2.6. That guards against a
-disk; who can write to the folder on purpose can also write to the database that names the manifest.
+is ever written over: a path that is taken gets the next free suffix. Decision: the manifest says
+where tensors lie, so that the one read that checks a file can put them where they are wanted, and
+nothing of a file is understood before all of it is checked.
 """
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 
 import orjson
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
-from xxhash import xxh3_128
 
+from trainer.checkpoints.places import Place
+from trainer.checkpoints.seals import FileSeal, read_sealed
 from trainer.commands.references import MixVersion
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
-_PIECE_BYTES = 1 << 18  # stays in a core's cache from the read to the hash
 
-WriteState = Callable[[], None]  # writes what was copied
+Places = Mapping[str, tuple[Place, ...]]  # by file
+Parts = Mapping[str, Mapping[int, memoryview]]  # by file and offset
+WriteState = Callable[[], Places]  # writes what was copied
 
 
 class CheckpointFailed(RuntimeError):
@@ -37,15 +40,6 @@ class CheckpointFailed(RuntimeError):
 
 class CheckpointDamaged(RuntimeError):
     """A checkpoint's files are not what its manifest says."""
-
-
-class FileSeal(BaseModel):
-    """Size and checksum of one file."""
-
-    model_config = ConfigDict(frozen=True)
-
-    num_bytes: int
-    xxh3_128: str
 
 
 class RunPosition(BaseModel):
@@ -81,6 +75,7 @@ class Manifest(BaseModel):
     format: int = 1
     position: RunPosition
     files: dict[str, FileSeal] = Field(description="by name within the folder")
+    places: Places = Field(description="of the large tensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +103,9 @@ class Unfinished:
         for instance.
         """
         with _removed_on_failure(self._temporary):
-            self._write_state()
-            manifest = Manifest(position=self._position, files=_seal_files(self._temporary))
+            places = self._write_state()
+            files = _seal_files(self._temporary)
+            manifest = Manifest(position=self._position, files=files, places=places)
             data = orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2)
             (self._temporary / MANIFEST).write_bytes(data)
             _sync_folder(self._temporary)
@@ -168,11 +164,14 @@ def read_manifest(path: Path, digest: str) -> Manifest:
     return Manifest.model_validate_json(data)
 
 
-def check_files(path: Path, manifest: Manifest) -> None:
-    """Raises CheckpointDamaged naming the first file that is not what the manifest says."""
+def check_files(path: Path, manifest: Manifest, parts: Parts = MappingProxyType({})) -> None:
+    """Read all files, into memory where there is some for their parts.
+
+    Raises CheckpointDamaged naming the first one that is not what the manifest says.
+    """
     for name, seal in manifest.files.items():
         try:
-            found = _seal(path / name)
+            found = read_sealed(path / name, parts.get(name, {}))
         except OSError as error:
             raise CheckpointDamaged(f"{path} can't be read: {error}") from error
         if found != seal:
@@ -188,20 +187,10 @@ def remove_unlisted(run_folder: Path, listed: Collection[Path]) -> None:
 
 def _seal_files(folder: Path) -> dict[str, FileSeal]:
     return {
-        str(path.relative_to(folder)): _seal(path)
+        str(path.relative_to(folder)): read_sealed(path, {})
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def _seal(path: Path) -> FileSeal:
-    hasher, num_bytes, piece = xxh3_128(), 0, memoryview(bytearray(_PIECE_BYTES))
-    with path.open("rb", buffering=0) as file:
-        # Read in pieces, not mapped: a failing disk raises here instead of killing the process.
-        while count := file.readinto(piece):
-            hasher.update(piece[:count])
-            num_bytes += count
-    return FileSeal(num_bytes=num_bytes, xxh3_128=hasher.hexdigest())
 
 
 def _sync_folder(folder: Path) -> None:

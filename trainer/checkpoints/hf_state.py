@@ -9,7 +9,7 @@ What other ranks have is collected first: rank 0 alone writes, so that its folde
 there for all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,9 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from trainer.checkpoints.copies import Memory, put_back
-from trainer.checkpoints.folder import WriteState
+from trainer.checkpoints.exchange import LARGE_FILES, Exchange, inner_optimizer
+from trainer.checkpoints.folder import Places, WriteState
+from trainer.checkpoints.places import places_in
 from trainer.ranks.alone import Member
 from trainer.ranks.sharded import is_sharded, load_model, shards_of_optimizer, whole
 
@@ -50,10 +52,13 @@ class Copied:
     generators: Mapping[str, bytes]
 
 
-def copy_state(trainer: Trainer, ranks: Member, memory: Memory | None) -> Copied:
+def copy_state(
+    trainer: Trainer, ranks: Member, memory: Memory | None, leaving: Collection[int] = ()
+) -> Copied:
     """Copy what is large and what the other ranks have of all that the next step depends on.
 
-    Every rank calls this; rank 0 alone has a memory to copy it into, and gets all of it.
+    Every rank calls this; rank 0 alone has a memory to copy it into, and gets all of it. What is at
+    the addresses `leaving` is not copied: an exchange that comes before the next step leaves it.
     """
     assert trainer.model is not None
     assert trainer.optimizer is not None
@@ -62,7 +67,7 @@ def copy_state(trainer: Trainer, ranks: Member, memory: Memory | None) -> Copied
     if is_sharded(trainer.model):
         model, optimizer = whole(state, is_kept=memory is not None)
     else:
-        model, optimizer = memory.copy(state) if memory is not None else ({}, {})
+        model, optimizer = memory.copy(state, leaving) if memory is not None else ({}, {})
     return Copied(model, optimizer, generators)
 
 
@@ -89,18 +94,25 @@ def lay_down(trainer: Trainer, copied: Copied, folder: Path) -> WriteState:
         (folder / name).write_bytes(generators)
     trainer.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
-    def write() -> None:
+    def write() -> Places:
         trainer._save(str(folder), state_dict=copied.model)
         torch.save(copied.optimizer, folder / OPTIMIZER_NAME)
+        large = [name for name in LARGE_FILES if (folder / name).exists()]
+        return {name: places_in(folder / name) for name in large}
 
     return write
 
 
-def restore_state(trainer: Trainer, folder: Path) -> None:
-    """Go back to what `write_state` wrote, between two steps of the running loop."""
+def restore_state(trainer: Trainer, folder: Path, exchange: Exchange | None) -> None:
+    """Go back to what was written, between two steps of the running loop.
+
+    What is large comes by the exchange, where there is one.
+    """
     assert trainer.model is not None
     assert trainer.lr_scheduler is not None
-    if is_sharded(trainer.model):
+    if exchange is not None:
+        exchange.carry_out()
+    elif is_sharded(trainer.model):
         _restore_shards(trainer, trainer.model, folder)
     else:
         trainer._load_from_checkpoint(str(folder))
@@ -119,9 +131,8 @@ def _restore_optimizer(trainer: Trainer, folder: Path) -> None:
 
 def _restore_shards(trainer: Trainer, model: nn.Module, folder: Path) -> None:
     """The files as one process wrote them, of which each rank takes its part."""
-    assert trainer.optimizer is not None
     load_model(model, load_file(folder / SAFE_WEIGHTS_NAME))
-    inner = getattr(trainer.optimizer, "optimizer", trainer.optimizer)  # accelerate wraps it
+    inner = inner_optimizer(trainer)
     inner.load_state_dict(shards_of_optimizer(_saved_optimizer(folder), inner))
 
 

@@ -7,7 +7,6 @@ with nothing changed; only RestoreFailed leaves a run that can't go on.
 """
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import assert_never
 
 from transformers import Trainer
@@ -155,19 +154,16 @@ def _roll_back(command: Rollback, received: Received, run: LiveRun, trainer: Tra
     branch = run.free_branch(command.branch)
     if received.mix is not None:
         run.supply.check_mix(received.mix, "set_mix")
-    manifest = run.read(target)
+    manifest = run.manifest(target)
     position = manifest.position
     check_lr(command.set_lr, position.rates, trainer, "set_lr.")
     limit = received.max_lr_factor
     check_limit(trainer, position.rates, command.set_lr, limit, "set_lr.")
     if not run.journal.flush(FLUSH_S):
         raise TimeoutError("the database is away; a rollback reads the adoptions from it")
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        checked = beside.submit(run.check, target, manifest)
-        tip = run.save(trainer, note=f"the tip before the rollback to {target.name}")
-        checked.result()
+    exchange = run.read(trainer, target, manifest)
     repeats = [Repeat(target.branch, run.tips[target.branch], is_own=False)]
-    run.restore(trainer, target, position, repeats if command.hold_data else [])
+    tip = run.leave(trainer, target, position, repeats if command.hold_data else [], exchange)
     run.open_branch(branch, target.step)
     if command.set_lr is not None:
         live_schedule(trainer).change(command.set_lr)

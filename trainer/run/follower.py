@@ -14,7 +14,9 @@ from typing import assert_never
 
 from transformers import Trainer
 
-from trainer.checkpoints.folder import check_files, read_manifest
+from trainer.checkpoints.copies import Memory
+from trainer.checkpoints.exchange import Exchange, read_beside
+from trainer.checkpoints.folder import read_manifest
 from trainer.checkpoints.hf_state import copy_state
 from trainer.family import Family, Tensors
 from trainer.loop.observed import ObservedStep
@@ -55,6 +57,7 @@ class Follower:
         self._run = run
         self._ranks = ranks
         self._is_over = False
+        self._exchange: Exchange | None = None  # of the checkpoint that was verified last
 
     @property
     def is_over(self) -> bool:
@@ -119,10 +122,13 @@ class Follower:
                 copy_state(trainer, self._ranks, memory=None)
             case Verify() as verify:
                 folder = run.runs_path / verify.path
-                check_files(folder, read_manifest(folder, verify.digest))
+                manifest = read_manifest(folder, verify.digest)
+                self._exchange = read_beside(trainer, folder, manifest, Memory())
             case Restore() as restore:
                 run.supply.restore(restore.position, ())
-                restore_trainer(trainer, run.runs_path / restore.path, restore.position)
+                folder = run.runs_path / restore.path
+                restore_trainer(trainer, folder, restore.position, self._exchange)
+                self._exchange = None
             case Judge():
                 trainer.evaluate()
             case End() as end:

@@ -5,7 +5,7 @@ In: what was found when the run was taken over. Out: its position, for checkpoin
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,13 +15,14 @@ from transformers import Trainer
 
 from ingest.ids import content_id
 from trainer.checkpoints.copies import Memory
+from trainer.checkpoints.exchange import Exchange, read_beside
 from trainer.checkpoints.folder import (
     Manifest,
+    Places,
     RunPosition,
     Unfinished,
     WriteState,
     begin_checkpoint,
-    check_files,
     read_manifest,
 )
 from trainer.checkpoints.hf_state import copy_state, lay_down, restore_state
@@ -70,7 +71,7 @@ class LiveRun:
     undoables: Undoables
     saver: Saver
     ranks: Ranks
-    memories: list[Memory] = field(default_factory=list)  # of copies that have been written
+    memory: Memory = field(default_factory=Memory)
     command_number: int = 0
     is_paused: bool = False
     is_ending: bool = False
@@ -107,9 +108,17 @@ class LiveRun:
         )
 
     def save(
-        self, trainer: Trainer, *, name: str | None = None, note: str = "", keep: bool = False
+        self,
+        trainer: Trainer,
+        *,
+        name: str | None = None,
+        note: str = "",
+        keep: bool = False,
+        leaving: Collection[int] = (),
     ) -> Saving:
         """Copy this very moment's state, to be written and verified beside the next steps.
+
+        What is at the addresses `leaving` is not copied, so they must be left before the next step.
 
         Raises CommandRefused for a name that is taken, CheckpointFailed, or LeaseLost.
         """
@@ -120,7 +129,7 @@ class LiveRun:
         name = register.check_name(name, coming) if name else free_name
         self.saver.wait_for_room()
         folder = self.runs_path / self.run_id / self.branch / f"step-{step}"
-        unfinished = self.ranks.together(Copy(), lambda: self._copy(trainer, folder))
+        unfinished = self.ranks.together(Copy(), lambda: self._copy(trainer, folder, leaving))
         path = str(unfinished.path.relative_to(self.runs_path))
         listed = CheckpointSaved(
             checkpoint_id=content_id(self.run_id, path),
@@ -137,35 +146,61 @@ class LiveRun:
         )
         return self.saver.begin(unfinished, listed)
 
-    def _copy(self, trainer: Trainer, folder: Path) -> Unfinished:
-        memory = self.memories.pop() if self.memories else Memory()
-        position, copied = self.position(trainer), copy_state(trainer, self.ranks, memory)
+    def _copy(self, trainer: Trainer, folder: Path, leaving: Collection[int]) -> Unfinished:
+        copied = copy_state(trainer, self.ranks, self.memory, leaving)
 
         def lay_down_here(temporary: Path) -> WriteState:
             self.family.write_config(temporary)
             write = lay_down(trainer, copied, temporary)
 
-            def write_and_let_go() -> None:
-                write()
-                self.memories.append(memory)
+            def write_and_let_go() -> Places:
+                try:
+                    return write()
+                finally:
+                    self.memory.give_back((copied.model, copied.optimizer))
 
             return write_and_let_go
 
-        return begin_checkpoint(folder, position, lay_down_here)
+        return begin_checkpoint(folder, self.position(trainer), lay_down_here)
 
-    def read(self, checkpoint: CheckpointSaved) -> Manifest:
-        """A checkpoint's manifest, once the other ranks have checked all its files.
+    def manifest(self, checkpoint: CheckpointSaved) -> Manifest:
+        """What a checkpoint says of itself. Raises CheckpointDamaged."""
+        return read_manifest(self.runs_path / checkpoint.path, checkpoint.digest)
+
+    def read(
+        self, trainer: Trainer, checkpoint: CheckpointSaved, manifest: Manifest
+    ) -> Exchange | None:
+        """Every rank reads all files beside what is live; nothing has changed then.
 
         Raises CheckpointDamaged or RankFailed.
         """
+        folder = self.runs_path / checkpoint.path
         return self.ranks.together(
             Verify(path=checkpoint.path, digest=checkpoint.digest),
-            lambda: read_manifest(self.runs_path / checkpoint.path, checkpoint.digest),
+            lambda: read_beside(trainer, folder, manifest, self.memory),
         )
 
-    def check(self, checkpoint: CheckpointSaved, manifest: Manifest) -> None:
-        """Check all files of a checkpoint here. Raises CheckpointDamaged."""
-        check_files(self.runs_path / checkpoint.path, manifest)
+    def leave(
+        self,
+        trainer: Trainer,
+        checkpoint: CheckpointSaved,
+        position: RunPosition,
+        repeats: Sequence[Repeat],
+        exchange: Exchange | None,
+    ) -> Saving:
+        """Save the tip, in the memory that is exchanged where any is, and restore a checkpoint.
+
+        Raises what `save` and `restore` raise.
+        """
+        note = f"the tip before the rollback to {checkpoint.name}"
+        tip = self.save(trainer, note=note, leaving=exchange.leaving if exchange else ())
+        try:
+            self.restore(trainer, checkpoint, position, repeats, exchange)
+        except BaseException:
+            self.saver.wait()  # what it writes may be live still
+            self.memory.clear()  # and may have been given back
+            raise
+        return tip
 
     def restore(
         self,
@@ -173,6 +208,7 @@ class LiveRun:
         checkpoint: CheckpointSaved,
         position: RunPosition,
         repeats: Sequence[Repeat],
+        exchange: Exchange | None = None,
     ) -> None:
         """Go back to a checkpoint that was read: model, optimizer, schedule, RNG, and stream.
 
@@ -185,7 +221,9 @@ class LiveRun:
         try:
             self.ranks.together(
                 Restore(path=checkpoint.path, position=position),
-                lambda: restore_trainer(trainer, self.runs_path / checkpoint.path, position),
+                lambda: restore_trainer(
+                    trainer, self.runs_path / checkpoint.path, position, exchange
+                ),
             )
         except Exception as error:
             raise RestoreFailed(f"checkpoint {checkpoint.name!r}: {error}") from error
@@ -205,9 +243,11 @@ class LiveRun:
         return wanted
 
 
-def restore_trainer(trainer: Trainer, folder: Path, position: RunPosition) -> None:
+def restore_trainer(
+    trainer: Trainer, folder: Path, position: RunPosition, exchange: Exchange | None
+) -> None:
     """Go back to a checkpoint with everything that the trainer holds."""
-    restore_state(trainer, folder)
+    restore_state(trainer, folder, exchange)
     trainer.args.max_grad_norm = position.max_grad_norm
     frozen_of(trainer).set(parameters_named(model_of(trainer), position.frozen))
 

@@ -8,6 +8,7 @@ import pytest
 from trainer.checkpoints.folder import (
     CheckpointDamaged,
     CheckpointFailed,
+    Places,
     RunPosition,
     WriteState,
     Written,
@@ -41,8 +42,9 @@ CopyState = Callable[[Path], WriteState]
 
 def holding(data: bytes) -> CopyState:
     def copy_state(folder: Path) -> WriteState:
-        def write_state() -> None:
+        def write_state() -> Places:
             (folder / "model.safetensors").write_bytes(data)
+            return {}
 
         return write_state
 
@@ -50,7 +52,7 @@ def holding(data: bytes) -> CopyState:
 
 
 def fail_half_way(folder: Path) -> WriteState:
-    def write_state() -> None:
+    def write_state() -> Places:
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

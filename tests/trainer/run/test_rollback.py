@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import Engine, select
+import pytest
+from sqlalchemy import Engine, select, text
 
-from ingest.database import read
+from ingest.database import read, write
 from ingest.settings import Settings
 from tests.trainer.asking import Asked, all_settled, ask_now, asking, commands, metric
 from tests.trainer.runs import add_samples
@@ -69,6 +70,60 @@ def test_with_held_data_everything_repeats_bit_for_bit(
     assert [new[step] for step in range(SAVED_AT + 1, tale.tip + 1)] == [
         old[step] for step in range(SAVED_AT + 1, tale.tip + 1)
     ]
+
+
+FREEZE: Asked = ("freeze", {"modules": ["layers.2"]})
+
+
+@pytest.mark.parametrize("was_frozen", [True, False])
+def test_over_a_freeze_everything_repeats_bit_for_bit(
+    training: Training, witness: Witness, engine: Engine, *, was_frozen: bool
+) -> None:
+    other: Asked = ("unfreeze", FREEZE[1]) if was_frozen else FREEZE
+    script = {2: [FREEZE, SAVE] if was_frozen else [SAVE], 5: [other], 8: [HOLD]}
+    witness.during = asking(engine, script)
+    training(10)
+    assert [command.state for command in commands(engine)] == ["applied"] * (3 + was_frozen)
+    first, again = witness.steps[2:8], witness.steps[8:14]
+    assert seen(again)[:3] == seen(first)[:3]
+    assert seen(again)[4:] != seen(first)[4:]
+
+
+def test_from_before_the_first_step_everything_repeats_bit_for_bit(
+    training: Training, witness: Witness, engine: Engine
+) -> None:
+    """There the optimizer had made no state yet."""
+    start: Asked = ("rollback", {"checkpoint": "main-0", "hold_data": True})
+    witness.during = asking(engine, {6: [start], 12: [start]})
+    training(7)
+    assert seen(witness.steps[6:12]) == seen(witness.steps[:6])
+    assert seen(witness.steps[12:18]) == seen(witness.steps[:6])
+
+
+def test_one_that_fails_late_leaves_the_run_and_the_tip_as_they_were(
+    training: Training, witness: Witness, engine: Engine
+) -> None:
+    """The tip was to lie in the memory that is left, and then it was not left."""
+    back_to_tip: Asked = ("rollback", {"checkpoint": "main-6", "hold_data": True})
+    script = asking(engine, {2: [SAVE], 6: [HOLD], 11: [back_to_tip]})
+
+    def during(count: int) -> None:
+        if count == 6:
+            rename(engine, Adoption.__tablename__, "away")
+        if count == 7:
+            rename(engine, "away", Adoption.__tablename__)
+        script(count)
+
+    witness.during = during
+    training(12)
+    assert [command.state for command in commands(engine)] == ["applied", "failed", "applied"]
+    assert seen(witness.steps[11:16]) == seen(witness.steps[6:11])
+    assert sorted(metric(engine, "loss")) == list(range(1, 12))
+
+
+def rename(engine: Engine, table: str, name: str) -> None:
+    with write(engine) as session:
+        session.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
 
 
 def test_a_held_line_takes_over_nothing_new_before_it_has_repeated(

@@ -17,7 +17,7 @@ from tests.trainer.asking import all_settled, ask_now, commands, metric
 from tests.trainer.checkpoints.test_folder import POSITION
 from tests.trainer.tiny import TinyFamily
 from tests.waiting import wait_until
-from trainer.checkpoints.folder import CheckpointFailed, WriteState, begin_checkpoint
+from trainer.checkpoints.folder import CheckpointFailed, Places, WriteState, begin_checkpoint
 from trainer.checkpoints.register import Register
 from trainer.journal.entries import Entry, RunStarted, Together
 from trainer.journal.lineage import CheckpointSaved
@@ -40,11 +40,12 @@ class Disk:
     is_full: bool = False
 
     def copy_state(self, folder: Path) -> WriteState:
-        def write_state() -> None:
+        def write_state() -> Places:
             assert self.is_free.wait(20)
             if self.is_full:
                 raise OSError(28, "No space left on device")
             (folder / "model.safetensors").write_bytes(b"weights")
+            return {}
 
         return write_state
 
