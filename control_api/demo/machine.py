@@ -68,10 +68,13 @@ class Machine(AbstractContextManager["Machine"]):
         with write(self.engine) as session:
             return create_key(session, role, source)
 
-    def train(self, name: str, *, mix: str, max_steps: int, lr: float, seed: int) -> None:
+    def train(  # noqa: PLR0913  (a run's own options)
+        self, name: str, *, mix: str, max_steps: int, lr: float, seed: int, recipe: str = "neuralos"
+    ) -> None:
         """Start a run in a process of its own."""
         options = {
             "--name": name,
+            "--recipe": recipe,
             "--mix": mix,
             "--max-steps": max_steps,
             "--lr": lr,
