@@ -1,15 +1,18 @@
-"""Where the case studies are run: one installation, the standard library in its buffer, many runs.
+"""Where the case studies are run: one installation, the library's text in its buffer, many runs.
 
-In: a run's settings and somebody who steers it. Out: its losses along its own line, what held-out
-documents say at the end, and every command with its reason. All of it goes through the public API.
+In: arms (an lr to start with, and who steers) and seeds. Out: what became of each run: its losses
+along its own line, what held-out documents say of its last checkpoint, every command with its
+reason. All runs go on from one base model, which has learnt the text at a good lr before, so what
+differs between them is what was done to the lr. Everything goes through the public API.
 """
 
 import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.case_studies.text import sessions, source_files
@@ -18,9 +21,12 @@ from control_api.demo.watch import Watched
 from ingest.client import Client
 from ingest.simulate.post import post_sessions
 
-NUM_DOCUMENTS, MAX_BYTES = 2_000, 400
+NUM_DOCUMENTS, MAX_BYTES = 3_000, 400
+SOURCE, SLICE, MIX, SUITE = "stdlib", "library", "text", "held_out"
+BASE, BASE_SEED = "base", 0
 AT_ONCE = 2  # runs, one a core
 PLACED_S = 120.0
+
 Steer = Callable[["Lab", Watched, threading.Event], None]
 
 
@@ -35,29 +41,55 @@ class Arm:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run; losses are nats a token, and those of rolled back steps are left."""
+    """What became of one run; losses are nats a token, None where one is no number.
+
+    `losses` are those of its line alone: steps that a rollback took back are left out.
+    """
 
     arm: str
     seed: int
-    held_out: float | None  # None: not a number
-    steps: list[int] = field(repr=False)
-    losses: list[float | None] = field(repr=False)
-    commands: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+    held_out: float | None
+    losses: list[float | None]
+    commands: list[dict[str, Any]]
 
 
 class Lab:
-    """An installation that holds the text; use it as a context."""
+    """An installation that holds the text and a base model; use it as a context."""
 
-    def __init__(self, folder: Path, max_steps: int) -> None:
-        self.max_steps = max_steps
+    def __init__(self, folder: Path, *, base_steps: int, base_lr: float, max_steps: int) -> None:
         self.machine = Machine(folder / "data", port=0)
+        self.max_steps = max_steps
+        self._base_steps = base_steps
+        self._base_lr = base_lr
+        self._base: Path | None = None
 
     def __enter__(self) -> Self:
+        self._send_text()
+        self._base = self._train_base()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.machine.__exit__(kind, error, trace)
+
+    @property
+    def base_held_out(self) -> float | None:
+        """What held-out documents say of the base model."""
+        return self._judged(Watched(self.machine, BASE))
+
+    def run_all(self, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Outcome]:
+        """Every arm under every seed, AT_ONCE at a time, in this order."""
+        jobs = [(arm, seed) for seed in seeds for arm in arms]
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as workers:
+            return list(workers.map(lambda job: self._run(*job), jobs))
+
+    def _send_text(self) -> None:
         made = sessions(source_files(), max_documents=NUM_DOCUMENTS, max_bytes=MAX_BYTES)
-        with Client(self.machine.url, self.machine.key("ingest", "stdlib")) as client:
+        with Client(self.machine.url, self.machine.key("ingest", SOURCE)) as client:
             sent = post_sessions(made, client)
         remote = self.machine.remote
         self.machine.wait(
@@ -65,75 +97,74 @@ class Lab:
             lambda: remote.get("/v1/stages")["samples"] >= len(sent),
             PLACED_S,
         )
-        remote.post("/v1/slices", {"name": "stdlib", "filter": "source:stdlib"})
-        remote.post("/v1/mixes", {"name": "text", "shares": {"stdlib": 1.0}})
-        return self
+        remote.post("/v1/slices", {"name": SLICE, "filter": f"source:{SOURCE}"})
+        remote.post("/v1/mixes", {"name": MIX, "shares": {SLICE: 1.0}})
 
-    def __exit__(self, *exc: object) -> None:
-        self.machine.__exit__(*exc)
+    def _train_base(self) -> Path:
+        """The folder of the base model's last checkpoint."""
+        run = self._begun(BASE, lr=self._base_lr, max_steps=self._base_steps, seed=BASE_SEED)
+        run.wait_for_end()
+        path: str = run.checkpoint(self._base_steps)["path"]
+        return self.machine.settings.runs_path / path
 
-    def run_all(self, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Outcome]:
-        """Every arm under every seed, AT_ONCE at a time."""
-        jobs = [(arm, seed) for seed in seeds for arm in arms]
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as workers:
-            return list(workers.map(lambda job: self._run(*job), jobs))
-
-    def _run(self, arm: Arm, seed: int) -> Outcome:
-        name = f"{arm.name}-{seed}"
+    def _begun(self, name: str, *, lr: float, max_steps: int, seed: int) -> Watched:
         self.machine.train(
-            name, recipe="causal_lm", mix="text", max_steps=self.max_steps, lr=arm.lr, seed=seed
+            name,
+            recipe="causal_lm",
+            base=self._base,
+            mix=MIX,
+            max_steps=max_steps,
+            lr=lr,
+            seed=seed,
         )
         run = Watched(self.machine, name)
         self.machine.wait(f"run {name}", run.exists, PLACED_S)
-        stop = threading.Event()
-        steering = threading.Thread(target=arm.steer or _nobody, args=(self, run, stop))
-        steering.start()
-        run.wait_for_end()
-        stop.set()
-        steering.join()
-        return self._outcome(arm, seed, run)
+        return run
 
-    def _outcome(self, arm: Arm, seed: int, run: Watched) -> Outcome:
-        row = run.row()
-        judged = run.judged(run.ask_to_judge(run.checkpoint(row["step"]), "held_out"))
-        points = self._line(run.name, row["branch"])
-        commands = [
-            {
-                "step": asked["effective_step"],
-                "kind": asked["kind"],
-                "args": asked["args"],
-                "reason": asked["reason"],
-                "actor": asked["actor"],
-                "state": asked["state"],
-            }
-            for asked in self.machine.remote.pages(f"/v1/runs/{run.name}/commands")
-        ]
+    def _run(self, arm: Arm, seed: int) -> Outcome:
+        run = self._begun(f"{arm.name}-{seed}", lr=arm.lr, max_steps=self.max_steps, seed=seed)
+        self._steered_to_the_end(run, arm.steer)
         return Outcome(
             arm=arm.name,
             seed=seed,
-            held_out=_finite(judged["loss"]),
-            steps=[step for step, _ in points],
-            losses=[_finite(loss) for _, loss in points],
-            commands=sorted(commands, key=lambda asked: asked["step"] or 0),
+            held_out=self._judged(run),
+            losses=[_finite(loss) for loss in self._losses(run)],
+            commands=self._commands(run),
         )
 
-    def _line(self, name: str, branch: str) -> list[tuple[int, float]]:
-        """The losses that led to a branch's tip."""
-        branches = self.machine.remote.pages(f"/v1/runs/{name}/branches")
-        by_name = {item["name"]: item for item in branches}
-        points: list[tuple[int, float]] = []
-        until = math.inf
-        while True:
-            losses = Watched(self.machine, name).losses(branch)
-            points += [(step, loss) for step, loss in losses.items() if step <= until]
-            parent = by_name[branch]["parent"]
-            if parent is None:
-                return sorted(points)
-            until, branch = by_name[branch]["from_step"], parent
+    def _steered_to_the_end(self, run: Watched, steer: Steer | None) -> None:
+        if steer is None:
+            run.wait_for_end()
+            return
+        ended = threading.Event()
+        with ThreadPoolExecutor(max_workers=1) as somebody:
+            steering = somebody.submit(steer, self, run, ended)
+            try:
+                run.wait_for_end()
+            finally:
+                ended.set()
+            steering.result()
 
+    def _judged(self, run: Watched) -> float | None:
+        last = run.checkpoint(run.row()["step"])
+        return _finite(run.judged(run.ask_to_judge(last, SUITE))["loss"])
 
-def _nobody(_lab: Lab, _run: Watched, _stop: threading.Event) -> None:
-    """Watches, and does nothing."""
+    def _losses(self, run: Watched) -> list[float]:
+        """The losses that led to the run's last step, from the first on."""
+        branches = self.machine.remote.pages(f"/v1/runs/{run.name}/branches")
+        parents = {row["name"]: (row["parent"], row["from_step"]) for row in branches}
+        branch, until = run.row()["branch"], self.max_steps
+        line: dict[int, float] = {}
+        while branch is not None:
+            line |= {step: loss for step, loss in run.losses(branch).items() if step <= until}
+            branch, until = parents[branch]
+        return [line[step] for step in sorted(line)]
+
+    def _commands(self, run: Watched) -> list[dict[str, Any]]:
+        asked = self.machine.remote.pages(f"/v1/runs/{run.name}/commands")
+        told = ("number", "kind", "args", "reason", "actor", "state", "branch", "effective_step")
+        rows = [{name: row[name] for name in told} for row in asked]
+        return sorted(rows, key=lambda row: int(row["number"]))
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,12 +1,13 @@
 """Case study 2: an agent that sees the public API alone rescues an lr 100 times too high.
 
-The agent is the rule-based twin: its decisions are a function of what the API shows, and the server
-enforces its limits. No figure here comes from a language model.
+In: a run under way. Out: what the rule-based twin of a language model decides, a function of what
+the API shows, held to the server's limits. No figure here comes from a language model.
 """
 
 import threading
 
 from benchmarks.case_studies.lab import Arm, Lab
+from benchmarks.case_studies.lowering import TUNED_LR
 from control_api.agent.look import SteeredRun
 from control_api.agent.rules import decide
 from control_api.agent.steer import steer
@@ -14,15 +15,21 @@ from control_api.agent.transcript import Transcript
 from control_api.demo.watch import Watched
 from control_api.remote import Remote
 
-GOOD_LR = 0.001
-BAD_LR = 100 * GOOD_LR
+BAD_LR = 100 * TUNED_LR
 
 
-def agent(lab: Lab, run: Watched, stop: threading.Event) -> None:
-    """Steers until the run ends."""
+def agent(lab: Lab, run: Watched, ended: threading.Event) -> None:
+    """Steer with a key of its own until the run ends."""
     run.wait_for_step(1)
     remote = Remote(lab.machine.url, lab.machine.key("operator", f"agent-{run.name}"))
-    steer(SteeredRun(remote, run.name), decide, Transcript(), tell=_quietly, stop=stop)
+    steer(SteeredRun(remote, run.name), decide, Transcript(), tell=_quietly, stop=ended)
+
+
+def static_cosine(lab: Lab, run: Watched, _ended: threading.Event) -> None:
+    """A good static schedule: half a cosine from three times the tuned lr."""
+    run.wait_for_step(1)
+    course = {"shape": "cosine", "to": TUNED_LR / 10, "steps": lab.max_steps - 2}
+    run.ask("set_lr", {"schedule": course}, "the static schedule")
 
 
 def _quietly(_text: str) -> None:
@@ -30,7 +37,7 @@ def _quietly(_text: str) -> None:
 
 
 ARMS = (
-    Arm("nobody", BAD_LR),
+    Arm("no agent", BAD_LR),
     Arm("agent", BAD_LR, agent),
-    Arm("good", GOOD_LR),
+    Arm("good schedule", TUNED_LR, static_cosine),
 )
