@@ -122,7 +122,8 @@ class Lab:
         return run
 
     def _run(self, arm: Arm, seed: int) -> Outcome:
-        run = self._begun(f"{arm.name}-{seed}", lr=arm.lr, max_steps=self.max_steps, seed=seed)
+        name = f"{arm.name}-{seed}".replace(" ", "-")
+        run = self._begun(name, lr=arm.lr, max_steps=self.max_steps, seed=seed)
         self._steered_to_the_end(run, arm.steer)
         return Outcome(
             arm=arm.name,
