@@ -7,6 +7,7 @@ constant lr in every judged seed, and the agent the run without one.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -36,11 +37,13 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="stovetop-case-studies-") as folder,
         Lab(Path(folder), base_steps=BASE_STEPS, base_lr=BASE_LR, max_steps=MAX_STEPS) as lab,
     ):
-        print(f"base model: {lab.base_held_out:.3f} nats a token on held-out documents", flush=True)
+        base = lab.judge_base()
+        print(f"base model: {base['loss']:.3f} nats a token on held-out documents", flush=True)
         result = {
             "commit": commit(),
-            "base": {"steps": BASE_STEPS, "lr": BASE_LR, "held_out": lab.base_held_out},
+            "num_cpus": os.cpu_count(),
             "steps": MAX_STEPS,
+            "base": {"steps": BASE_STEPS, "lr": BASE_LR, "held_out": base},
             "lowering": _study(lab, "lowering", lowering.ARMS, ("person", "constant"), out),
             "rescue": _study(lab, "rescue", rescue.ARMS, ("agent", "no agent"), out),
         }
@@ -54,11 +57,15 @@ def _study(
 ) -> dict[str, Any]:
     outcomes = lab.run_all(arms, SEEDS)
     losses = by_arm(outcomes)
+    undone = {arm: [o.num_undone for o in outcomes if o.arm == arm] for arm in losses}
     num_won = won(losses[rivals[0]], losses[rivals[1]])
     lrs = {arm.name: arm.lr for arm in arms}
-    table = {arm: {"lr": lrs[arm], **figures(losses[arm])} for arm in losses}
+    table = {
+        arm: {"lr": lrs[arm], **figures(losses[arm]), "steps_undone": undone[arm]}
+        for arm in losses
+    }
     _show(name, table, f"{rivals[0]} beats {rivals[1]} in {num_won} of {len(SEEDS)} seeds")
-    plot(outcomes, shown_seed=SHOWN_SEED, path=out / f"{name}.png")
+    plot(outcomes, shown_seed=SHOWN_SEED, path=out / f"case_study_{name}.png")
     return {"arms": table, "won": num_won, "of": len(SEEDS), "commands": _commands(outcomes)}
 
 

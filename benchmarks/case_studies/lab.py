@@ -8,7 +8,7 @@ differs between them is what was done to the lr. Everything goes through the pub
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,13 +43,14 @@ class Arm:
 class Outcome:
     """What became of one run; losses are nats a token, None where one is no number.
 
-    `losses` are those of its line alone: steps that a rollback took back are left out.
+    `losses` are those of its line alone; `num_undone` counts the steps that rollbacks took back.
     """
 
     arm: str
     seed: int
     held_out: float | None
     losses: list[float | None]
+    num_undone: int
     commands: list[dict[str, Any]]
 
 
@@ -76,9 +77,8 @@ class Lab:
     ) -> None:
         self.machine.__exit__(kind, error, trace)
 
-    @property
-    def base_held_out(self) -> float | None:
-        """What held-out documents say of the base model."""
+    def judge_base(self) -> dict[str, Any]:
+        """What held-out documents say of the base model, and how many they are."""
         return self._judged(Watched(self.machine, BASE))
 
     def run_all(self, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Outcome]:
@@ -125,11 +125,15 @@ class Lab:
         name = f"{arm.name}-{seed}".replace(" ", "-")
         run = self._begun(name, lr=arm.lr, max_steps=self.max_steps, seed=seed)
         self._steered_to_the_end(run, arm.steer)
+        branches = list(self.machine.remote.pages(f"/v1/runs/{run.name}/branches"))
+        losses = {row["name"]: run.losses(row["name"]) for row in branches}
+        line = line_to(run.row()["branch"], branches, losses)
         return Outcome(
             arm=arm.name,
             seed=seed,
-            held_out=self._judged(run),
-            losses=[_finite(loss) for loss in self._losses(run)],
+            held_out=self._judged(run)["loss"],
+            losses=[_finite(loss) for loss in line],
+            num_undone=sum(map(len, losses.values())) - len(line),
             commands=self._commands(run),
         )
 
@@ -146,26 +150,28 @@ class Lab:
                 ended.set()
             steering.result()
 
-    def _judged(self, run: Watched) -> float | None:
-        last = run.checkpoint(run.row()["step"])
-        return _finite(run.judged(run.ask_to_judge(last, SUITE))["loss"])
-
-    def _losses(self, run: Watched) -> list[float]:
-        """The losses that led to the run's last step, from the first on."""
-        branches = self.machine.remote.pages(f"/v1/runs/{run.name}/branches")
-        parents = {row["name"]: (row["parent"], row["from_step"]) for row in branches}
-        branch, until = run.row()["branch"], self.max_steps
-        line: dict[int, float] = {}
-        while branch is not None:
-            line |= {step: loss for step, loss in run.losses(branch).items() if step <= until}
-            branch, until = parents[branch]
-        return [line[step] for step in sorted(line)]
+    def _judged(self, run: Watched) -> dict[str, Any]:
+        return run.judged(run.ask_to_judge(run.checkpoint(run.row()["step"]), SUITE))
 
     def _commands(self, run: Watched) -> list[dict[str, Any]]:
         asked = self.machine.remote.pages(f"/v1/runs/{run.name}/commands")
         told = ("number", "kind", "args", "reason", "actor", "state", "branch", "effective_step")
         rows = [{name: row[name] for name in told} for row in asked]
         return sorted(rows, key=lambda row: int(row["number"]))
+
+
+def line_to(
+    branch: str, branches: Sequence[Mapping[str, Any]], losses: Mapping[str, Mapping[int, float]]
+) -> list[float]:
+    """The losses of all steps that led to a branch's last one, in the order of the steps."""
+    rows = {row["name"]: row for row in branches}
+    line: dict[int, float] = {}
+    name: str | None = branch
+    until = math.inf
+    while name is not None:
+        line |= {step: loss for step, loss in losses[name].items() if step <= until}
+        name, until = rows[name]["parent"], min(until, rows[name]["from_step"])
+    return [line[step] for step in sorted(line)]
 
 
 def _finite(value: float | None) -> float | None:

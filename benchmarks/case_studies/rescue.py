@@ -26,7 +26,7 @@ def agent(lab: Lab, run: Watched, ended: threading.Event) -> None:
 
 
 def static_cosine(lab: Lab, run: Watched, _ended: threading.Event) -> None:
-    """A good static schedule: half a cosine from three times the tuned lr."""
+    """A good static schedule: half a cosine from the tuned lr to a tenth of it."""
     run.wait_for_step(1)
     course = {"shape": "cosine", "to": TUNED_LR / 10, "steps": lab.max_steps - 2}
     run.ask("set_lr", {"schedule": course}, "the static schedule")
