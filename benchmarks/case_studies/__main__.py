@@ -61,8 +61,7 @@ def _study(
     num_won = won(losses[rivals[0]], losses[rivals[1]])
     lrs = {arm.name: arm.lr for arm in arms}
     table = {
-        arm: {"lr": lrs[arm], **figures(losses[arm]), "steps_undone": undone[arm]}
-        for arm in losses
+        arm: {"lr": lrs[arm], **figures(losses[arm]), "steps_undone": undone[arm]} for arm in losses
     }
     _show(name, table, f"{rivals[0]} beats {rivals[1]} in {num_won} of {len(SEEDS)} seeds")
     plot(outcomes, shown_seed=SHOWN_SEED, path=out / f"case_study_{name}.png")

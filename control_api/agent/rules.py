@@ -96,7 +96,7 @@ def _rescue(seen: Observation, trouble: Trouble, after_step: int) -> Action:
 def _rescue_factor(seen: Observation, after_step: int) -> float:
     """How far down, by the first step at this rate that was measured.
 
-    A later one says less: what diverges blows its own weights up, beside which its steps look short.
+    A later one says less: beside weights that a divergence has blown up, its steps look short.
     """
     measured = [point.value for point in seen.update_ratios if point.step > after_step]
     ratio = measured[0] if measured else None

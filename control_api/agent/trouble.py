@@ -25,8 +25,8 @@ EXPLODED = 30.0  # times the start's gradient norm
 LEARNT = 0.95  # times the start's loss: from there on something was learnt
 PATIENCE_STEPS = 100  # without anything learnt
 # |change of the weights| / |weights| of a step: the run's own signal is on above 0.1, and then the
-# patience is short. 0.001 is healthy (see the signal); where a step is of such a size, a rate is not
-# to blame for what is not learnt: a model that was good at its start has little to learn.
+# patience is short. 0.001 is healthy (see the signal); where a step is of about that size, the rate
+# is not to blame for what is not learnt: a model that was good at its start has little to learn.
 SHORT_PATIENCE_STEPS = 24
 TOO_SHORT_A_STEP = 1e-4
 TOO_LONG_A_STEP = 1e-2
