@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,23 @@ SEEDS = lowering.JUDGED_SEEDS
 SHOWN_SEED = SEEDS[0]
 
 
+@dataclass(frozen=True)
+class Study:
+    """What is compared: `steered` shall beat `rival` in every seed; `above` is for the plot."""
+
+    name: str
+    arms: Sequence[Arm]
+    steered: str
+    rival: str
+    above: str | None = None
+
+
+STUDIES = (
+    Study("lowering", lowering.ARMS, "person", "constant", above="tuned constant"),
+    Study("rescue", rescue.ARMS, "agent", "no agent"),
+)
+
+
 def main() -> int:
     """Run both studies, write the results, print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.case_studies")
@@ -39,32 +57,32 @@ def main() -> int:
     ):
         base = lab.judge_base()
         print(f"base model: {base['loss']:.3f} nats a token on held-out documents", flush=True)
-        result = {
+        result: dict[str, Any] = {
             "commit": commit(),
             "num_cpus": os.cpu_count(),
             "steps": MAX_STEPS,
             "base": {"steps": BASE_STEPS, "lr": BASE_LR, "held_out": base},
-            "lowering": _study(lab, "lowering", lowering.ARMS, ("person", "constant"), out),
-            "rescue": _study(lab, "rescue", rescue.ARMS, ("agent", "no agent"), out),
-        }
+        } | {study.name: _outcome_of(lab, study, out) for study in STUDIES}
     result["wall_s"] = round(time.monotonic() - started_at, 1)
     (out / "case_studies.json").write_text(json.dumps(result, indent=1) + "\n")
-    return 0 if all(result[name]["won"] == len(SEEDS) for name in ("lowering", "rescue")) else 1
+    return 0 if all(result[study.name]["won"] == len(SEEDS) for study in STUDIES) else 1
 
 
-def _study(
-    lab: Lab, name: str, arms: Sequence[Arm], rivals: tuple[str, str], out: Path
-) -> dict[str, Any]:
-    outcomes = lab.run_all(arms, SEEDS)
+def _outcome_of(lab: Lab, study: Study, out: Path) -> dict[str, Any]:
+    outcomes = lab.run_all(study.arms, SEEDS)
     losses = by_arm(outcomes)
-    undone = {arm: [o.num_undone for o in outcomes if o.arm == arm] for arm in losses}
-    num_won = won(losses[rivals[0]], losses[rivals[1]])
-    lrs = {arm.name: arm.lr for arm in arms}
+    num_won = won(losses[study.steered], losses[study.rival])
     table = {
-        arm: {"lr": lrs[arm], **figures(losses[arm]), "steps_undone": undone[arm]} for arm in losses
+        arm.name: {
+            "lr": arm.lr,
+            **figures(losses[arm.name]),
+            "steps_undone": [o.num_undone for o in outcomes if o.arm == arm.name],
+        }
+        for arm in study.arms
     }
-    _show(name, table, f"{rivals[0]} beats {rivals[1]} in {num_won} of {len(SEEDS)} seeds")
-    plot(outcomes, shown_seed=SHOWN_SEED, path=out / f"case_study_{name}.png")
+    _show(study.name, table, f"{study.steered} beats {study.rival} in {num_won} of {len(SEEDS)}")
+    path = out / f"case_study_{study.name}.png"
+    plot(outcomes, shown_seed=SHOWN_SEED, steered=study.steered, path=path, above=study.above)
     return {"arms": table, "won": num_won, "of": len(SEEDS), "commands": _commands(outcomes)}
 
 
