@@ -25,8 +25,8 @@ class Change:
 
 
 SCRIPT = (
-    Change(40, 0.001, "the loss rose by 0.3 at once and swings above its start since: a third"),
-    Change(120, 0.0003, "it fell at once, and swings around its new level: a third again"),
+    Change(60, 0.001, "the loss rose by 0.3 at once and swings above its start since: a third"),
+    Change(130, 0.0003, "it fell at once, and swings around its new level: a third again"),
 )
 
 
