@@ -61,8 +61,10 @@ def main() -> int:
             "commit": commit(),
             "num_cpus": os.cpu_count(),
             "steps": MAX_STEPS,
+            "script_seeds": list(lowering.SCRIPT_SEEDS),
             "base": {"steps": BASE_STEPS, "lr": BASE_LR, "held_out": base},
         } | {study.name: _outcome_of(lab, study, out) for study in STUDIES}
+    result["load_average_15_min"] = round(os.getloadavg()[2], 1)
     result["wall_s"] = round(time.monotonic() - started_at, 1)
     (out / "case_studies.json").write_text(json.dumps(result, indent=1) + "\n")
     return 0 if all(result[study.name]["won"] == len(SEEDS) for study in STUDIES) else 1

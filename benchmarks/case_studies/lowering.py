@@ -1,7 +1,8 @@
-"""Case study 1: a person lowers the lr of a run that oscillates, and beats the static schedule.
+"""Case study 1: a person lowers the lr of a run that oscillates, by a script fixed beforehand.
 
-In: a run under way. Out: the commands that a person gave who watched the curves of seeds 1 and 2,
-with their reasons. The script is fixed; it is replayed through the public API on other seeds.
+In: a run under way. Out: commands with their reasons, as somebody gives them who watches the
+curves. Script and tuned lr were fixed on SCRIPT_SEEDS; they are judged on JUDGED_SEEDS, where the
+script is replayed through the public API and sees nothing.
 """
 
 import threading

@@ -1,7 +1,8 @@
 """Case study 2: an agent that sees the public API alone rescues an lr 100 times too high.
 
 In: a run under way. Out: what the rule-based twin of a language model decides, a function of what
-the API shows, held to the server's limits. No figure here comes from a language model.
+the API shows. Its constants were fixed on seeds that are not judged, as the schedule's peak was. No
+figure here comes from a language model.
 """
 
 import threading
