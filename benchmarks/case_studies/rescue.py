@@ -1,7 +1,7 @@
 """Case study 2: an agent that sees the public API alone rescues an lr 100 times too high.
 
 In: a run under way. Out: what the rule-based twin of a language model decides, a function of what
-the API shows. Its constants were fixed on seeds that are not judged, as the schedule's peak was. No
+the API shows. Its constants, and the schedule's peak, were fixed on seeds that are not judged. No
 figure here comes from a language model.
 """
 
