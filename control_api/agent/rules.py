@@ -84,7 +84,7 @@ def _rescue(seen: Observation, trouble: Trouble, after_step: int) -> Action:
     rescues = [asked for asked in seen.asked if asked.kind == "rollback"]
     if len(rescues) >= MOST_RESCUES:
         return Done(f"{MOST_RESCUES} rescues did not help: {trouble.what}")
-    lr = seen.lr / _bounded(seen, _rescue_factor(seen, after_step))
+    lr = seen.lr / _bounded(seen, _rescue_factor(seen, trouble, after_step))
     target = _last_good(seen, trouble)
     if target is None:
         return Ask("set_lr", {"value": lr}, f"{trouble.what}; no checkpoint to go back to")
@@ -93,13 +93,14 @@ def _rescue(seen: Observation, trouble: Trouble, after_step: int) -> Action:
     return Ask("rollback", args, reason)
 
 
-def _rescue_factor(seen: Observation, after_step: int) -> float:
-    """How far down, by the first step at this rate that was measured.
+def _rescue_factor(seen: Observation, trouble: Trouble, after_step: int) -> float:
+    """How far down, by the last step at this rate that was measured before the trouble, if any.
 
-    A later one says less: beside weights that a divergence has blown up, its steps look short.
+    Later ones say less: beside weights that a divergence has blown up, its steps look short.
     """
-    measured = [point.value for point in seen.update_ratios if point.step > after_step]
-    ratio = measured[0] if measured else None
+    measured = [point for point in seen.update_ratios if point.step > after_step]
+    before = [point for point in measured if point.step <= trouble.since] or measured[:1]
+    ratio = before[-1].value if before else None
     if ratio is None:
         return RESCUE_FACTOR
     return min(MOST_RESCUE_FACTOR, max(RESCUE_FACTOR, ratio / TOO_LONG_A_STEP))

@@ -77,7 +77,9 @@ def test_each_rescue_goes_below_the_rate_in_force() -> None:
 def test_steps_that_were_far_too_long_lower_the_rate_as_far_as_they_were(
     ratio: float | None, lr: float
 ) -> None:
-    seen = look(recent=LOST, update_ratios=(Point(1, ratio), Point(21, 0.02)))
+    """Before the trouble, which begins at step 53; not at the start, and not within it."""
+    measured = (Point(1, 0.3), Point(41, ratio), Point(61, 0.02))
+    seen = look(recent=LOST, update_ratios=measured)
     assert asks(seen).args["set_lr"] == {"value": pytest.approx(lr)}
 
 
