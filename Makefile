@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-oldest check bench base-model migration lock clean
+.PHONY: help demo test test-oldest check bench case-studies base-model migration lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: .venv/ready ## The numbers that the README quotes
 	$(PY) benchmarks/desktop.py
 	$(PY) benchmarks/stream.py
 	$(PY) -m benchmarks.trainer --json benchmarks/results/trainer.json
+
+case-studies: .venv/ready-dev ## A person, and an agent, against static schedules of a GPT-2's lr (<= 20 min)
+	$(PY) -m benchmarks.case_studies --out benchmarks/results
 
 base-model: .venv/ready ## Train the shipped encoder and base model again from their seeds
 	$(PY) -m trainer.neuralos.build_base

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from benchmarks.commit import commit
 from benchmarks.trainer_parts import Installation, Layers, train
 
 STEP_WIDTH, STEP_LAYERS = 640, 8  # about 20 ms a step on one core here
@@ -179,8 +179,7 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     parts = {"overhead": overhead, "latency": latency, "states": states}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)  # noqa: PLW1510
-    result: dict[str, object] = {"commit": commit.stdout.strip(), "num_cpus": os.cpu_count()}
+    result: dict[str, object] = {"commit": commit(), "num_cpus": os.cpu_count()}
     with tempfile.TemporaryDirectory() as folder, Installation(Path(folder)) as installation:
         for name, measure in parts.items():
             if given.only in (None, name):

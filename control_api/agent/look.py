@@ -66,7 +66,6 @@ class SteeredRun:
             max_points=2 * NUM_RECENT,  # so that every step is one
             after_step=run["step"] - NUM_RECENT,
         )
-        ratios = whole.get("update_ratio", ())
         commands = self._get("/commands", actor=self._actor, limit=NUM_ASKED)
         return Observation(
             state=run["state"],
@@ -80,7 +79,7 @@ class SteeredRun:
             losses=whole.get("loss", ()),
             recent_losses=recent.get("loss", ()),
             recent_grad_norms=recent.get("grad_norm", ()),
-            update_ratio=ratios[-1].value if ratios else None,
+            update_ratios=whole.get("update_ratio", ()),
             on=tuple(run["signals"]),
             signals=self._signals(branch),
             checkpoints=self._checkpoints(line),

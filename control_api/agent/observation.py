@@ -68,9 +68,9 @@ class Observation:
 
     `forked_at` is the step after which the branch began; `start_*` are the run's first values, of
     which no update has touched the loss. `losses` are the branch's, thinned out; the `recent_*`
-    ones are the last steps', every one. All these and `signals` are in the order of their steps;
-    `asked` and `checkpoints` are newest first. `on` are the signals that are on, `update_ratio`
-    the last one that was measured.
+    ones are the last steps', every one; `update_ratios` are the branch's, as often as the run
+    measures them. All these and `signals` are in the order of their steps; `asked` and
+    `checkpoints` are newest first. `on` are the signals that are on.
     """
 
     state: str
@@ -84,7 +84,7 @@ class Observation:
     losses: tuple[Point, ...]
     recent_losses: tuple[Point, ...]
     recent_grad_norms: tuple[Point, ...]
-    update_ratio: float | None
+    update_ratios: tuple[Point, ...]
     on: tuple[str, ...]
     signals: tuple[Signal, ...]
     checkpoints: tuple[Checkpoint, ...]
@@ -99,7 +99,7 @@ class Observation:
     def shown(self) -> dict[str, Any]:
         """As JSON values, the curves as pairs of step and value."""
         shown = asdict(self)
-        for name in ("losses", "recent_losses", "recent_grad_norms"):
+        for name in ("losses", "recent_losses", "recent_grad_norms", "update_ratios"):
             shown[name] = [[point["step"], _rounded(point["value"])] for point in shown[name]]
         return shown
 

@@ -3,7 +3,8 @@
 In: the observations so far, the newest last. Out: the next action, each command with its reason.
 Pure: what it has done is read from the observation, where its own commands stand with what became
 of them. A run in trouble goes back to its last good checkpoint, or to the start, with a tenth of
-the rate in force; again if that does not help. A run that is well is left alone until its loss
+the rate in force, or with less where the run's steps were longer than ten times a healthy one;
+again if that does not help. A run that is well is left alone until its loss
 stalls: then the rate is lowered to a third; and over its last fifth the rate falls to a tenth (a
 cool-down of 10 to 20 % is as good as a whole cosine: Hagele et al. 2024, arXiv:2405.18392). Where
 the server's limit for a key is smaller than a factor, the limit is taken.
@@ -13,9 +14,10 @@ from collections.abc import Sequence
 
 from control_api.agent.actions import Action, Ask, Done, Wait
 from control_api.agent.observation import Asked, Checkpoint, Observation
-from control_api.agent.trouble import Trouble, find_trouble, has_learnt
+from control_api.agent.trouble import TOO_LONG_A_STEP, Trouble, find_trouble, has_learnt
 
 RESCUE_FACTOR = 10.0
+MOST_RESCUE_FACTOR = 100.0
 RAISE_FACTOR = 3.0
 ANNEAL_FACTOR = 3.0
 ANNEAL_AFTER_STEPS = 256  # as many as the run's signal `plateau` compares
@@ -45,7 +47,7 @@ def decide(history: Sequence[Observation]) -> Action:
     after_step = _rate_changed_at(seen)
     trouble = find_trouble(seen, after_step)
     if trouble is not None:
-        return _rescue(seen, trouble)
+        return _rescue(seen, trouble, after_step)
     return _cool_down(seen) or _anneal(seen, after_step) or Wait(LOOK_EVERY_STEPS)
 
 
@@ -75,20 +77,33 @@ def _changes_rate(asked: Asked) -> bool:
     return asked.state == "applied" and asked.kind in ("set_lr", "rollback")
 
 
-def _rescue(seen: Observation, trouble: Trouble) -> Action:
+def _rescue(seen: Observation, trouble: Trouble, after_step: int) -> Action:
     if trouble.remedy == "raise":
         factor = _bounded(seen, RAISE_FACTOR)
         return Ask("set_lr", {"value": seen.lr * factor}, f"{trouble.what}; a larger lr")
     rescues = [asked for asked in seen.asked if asked.kind == "rollback"]
     if len(rescues) >= MOST_RESCUES:
         return Done(f"{MOST_RESCUES} rescues did not help: {trouble.what}")
-    lr = seen.lr / _bounded(seen, RESCUE_FACTOR)
+    lr = seen.lr / _bounded(seen, _rescue_factor(seen, trouble, after_step))
     target = _last_good(seen, trouble)
     if target is None:
         return Ask("set_lr", {"value": lr}, f"{trouble.what}; no checkpoint to go back to")
     args = {"checkpoint": target.name, "set_lr": {"value": lr}}
     reason = f"{trouble.what}: back to step {target.step} with lr {lr:.3g} instead of {seen.lr:.3g}"
     return Ask("rollback", args, reason)
+
+
+def _rescue_factor(seen: Observation, trouble: Trouble, after_step: int) -> float:
+    """How far down, by the last step at this rate that was measured before the trouble, if any.
+
+    Later ones say less: beside weights that a divergence has blown up, its steps look short.
+    """
+    measured = [point for point in seen.update_ratios if point.step > after_step]
+    before = [point for point in measured if point.step <= trouble.since] or measured[:1]
+    ratio = before[-1].value if before else None
+    if ratio is None:
+        return RESCUE_FACTOR
+    return min(MOST_RESCUE_FACTOR, max(RESCUE_FACTOR, ratio / TOO_LONG_A_STEP))
 
 
 def _bounded(seen: Observation, factor: float) -> float:

@@ -9,21 +9,27 @@ enough steps, or can't know: that a run which is calm has learnt nothing since i
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Literal
 
 from control_api.agent.observation import Observation, Point
 
 FEW = 8  # losses whose median is a level
-DIVERGED = 1.2  # times the start's loss
+# Times the start's loss, and over it by so many sigma of the noise, for the start is one loss alone
+# (4: of a hundred batches one lies 3 sigma off); beyond twice the start it can't be noise.
+DIVERGED = 1.2
+DIVERGED_SIGMAS = 4.0
+DIVERGED_SURELY = 2.0
 EXPLODED = 30.0  # times the start's gradient norm
 LEARNT = 0.95  # times the start's loss: from there on something was learnt
 PATIENCE_STEPS = 100  # without anything learnt
-# |change of the weights| / |weights| of a step: the run's own signal is on above 0.1, and then its
-# patience is short; 0.001 is healthy, and a tenth of it too little to blame the rate's height.
+# |change of the weights| / |weights| of a step: the run's own signal is on above 0.1, and then the
+# patience is short. 0.001 is healthy (see the signal); where a step is of about that size, the rate
+# is not to blame for what is not learnt: a model that was good at its start has little to learn.
 SHORT_PATIENCE_STEPS = 24
 TOO_SHORT_A_STEP = 1e-4
-
+TOO_LONG_A_STEP = 1e-2
 
 Name = Literal["not_finite", "divergence", "grad_norm", "stuck"]
 
@@ -66,10 +72,16 @@ def _not_finite(seen: Observation, points: Sequence[Point], after_step: int) -> 
 
 def _diverged(seen: Observation, losses: Sequence[Point], after_step: int) -> Trouble | None:
     level, start = _level(losses), seen.start_loss
-    if level is not None and start is not None and level > DIVERGED * abs(start):
+    if level is not None and start is not None and level > _highest_level(losses, start):
         what = f"the last losses are about {level:.4g}, and the run began at {start:.4g}"
         return Trouble("divergence", _first_above(losses, abs(start)), what)
     return _signalled(seen, "divergence", after_step)
+
+
+def _highest_level(losses: Sequence[Point], start: float) -> float:
+    """The bar over which a run that began with this loss has diverged."""
+    noise = start + DIVERGED_SIGMAS * _sigma(losses)
+    return min(DIVERGED_SURELY * abs(start), max(DIVERGED * abs(start), noise))
 
 
 def _exploded(seen: Observation, grad_norms: Sequence[Point]) -> Trouble | None:
@@ -87,12 +99,13 @@ def _stuck(seen: Observation, losses: Sequence[Point], after_step: int) -> Troub
     if level is None or num_steps < patience or has_learnt(seen, losses):
         return None
     what = f"the loss is about {level:.4g} after {num_steps} steps and began at {seen.start_loss}"
-    if is_rewritten:
-        what += "; each step writes much of the weights anew"
-    if seen.update_ratio is not None and seen.update_ratio < TOO_SHORT_A_STEP:
-        what += f"; a step changes the weights by {seen.update_ratio:.2g} of their size only"
+    ratio = _last(_after(seen.update_ratios, after_step))
+    if ratio is None or ratio > TOO_LONG_A_STEP or is_rewritten:
+        return Trouble("stuck", after_step + 1, what)
+    if ratio < TOO_SHORT_A_STEP:
+        what += f"; a step changes the weights by {ratio:.2g} of their size only"
         return Trouble("stuck", after_step + 1, what, "raise")
-    return Trouble("stuck", after_step + 1, what)
+    return None
 
 
 def _signalled(seen: Observation, name: Name, after_step: int) -> Trouble | None:
@@ -113,6 +126,20 @@ def _level(points: Sequence[Point]) -> float | None:
     values = [point.value for point in points[-FEW:]]
     numbers = [value for value in values if value is not None]
     return median(numbers) if len(numbers) == FEW else None
+
+
+def _sigma(points: Sequence[Point]) -> float:
+    """The noise of one value, from the median change between neighbours, so that no trend counts.
+
+    The change has sqrt(2) sigma, and half of normal values lie within 0.6745 sigma.
+    """
+    values = [point.value for point in points if point.value is not None]
+    changes = [abs(after - before) for before, after in pairwise(values)]
+    return median(changes) / (2**0.5 * 0.6745) if changes else 0.0
+
+
+def _last(points: Sequence[Point]) -> float | None:
+    return points[-1].value if points else None
 
 
 def _first_above(points: Sequence[Point], bar: float) -> int:

@@ -68,15 +68,28 @@ class Machine(AbstractContextManager["Machine"]):
         with write(self.engine) as session:
             return create_key(session, role, source)
 
-    def train(self, name: str, *, mix: str, max_steps: int, lr: float, seed: int) -> None:
-        """Start a run in a process of its own."""
+    def train(
+        self,
+        name: str,
+        *,
+        mix: str,
+        max_steps: int,
+        lr: float,
+        seed: int,
+        recipe: str = "neuralos",
+        base: Path | None = None,
+    ) -> None:
+        """Start a run in a process of its own, from the recipe's own base unless one is named."""
         options = {
             "--name": name,
+            "--recipe": recipe,
             "--mix": mix,
             "--max-steps": max_steps,
             "--lr": lr,
             "--seed": seed,
         }
+        if base is not None:
+            options["--base"] = base
         arguments = [str(part) for item in options.items() for part in item]
         environment = os.environ | {"STOVETOP_DATA": str(self.data), "OMP_NUM_THREADS": "1"}
         log_path = self.data / "logs" / f"run-{name}.log"

@@ -31,7 +31,7 @@ def look(**changed: Any) -> Observation:
         "losses": points(recent, step),
         "recent_losses": points(recent, step),
         "recent_grad_norms": points(norms, step),
-        "update_ratio": None,
+        "update_ratios": (),
         "on": (),
         "signals": (),
         "checkpoints": (START,),

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_api.agent.actions import Ask, Done, Wait
-from control_api.agent.observation import Allowance, Checkpoint, Observation
+from control_api.agent.observation import Allowance, Checkpoint, Observation, Point
 from control_api.agent.rules import (
     MOST_ANNEALS,
     MOST_REFUSALS,
+    MOST_RESCUE_FACTOR,
     MOST_RESCUES,
     decide,
 )
@@ -70,6 +71,16 @@ def test_a_checkpoint_that_did_not_help_twice_gives_way_to_the_start() -> None:
 def test_each_rescue_goes_below_the_rate_in_force() -> None:
     seen = look(branch="rollback-1", lr=0.1, recent=LOST, asked=(asked(branch="rollback-1"),))
     assert asks(seen).args["set_lr"] == {"value": pytest.approx(0.01)}
+
+
+@pytest.mark.parametrize(("ratio", "lr"), [(0.05, 0.1), (0.7, 1 / 70), (9.0, 0.01), (None, 0.1)])
+def test_steps_that_were_far_too_long_lower_the_rate_as_far_as_they_were(
+    ratio: float | None, lr: float
+) -> None:
+    """Before the trouble, which begins at step 53; not at the start, and not within it."""
+    measured = (Point(1, 0.3), Point(41, ratio), Point(61, 0.02))
+    seen = look(recent=LOST, update_ratios=measured)
+    assert asks(seen).args["set_lr"] == {"value": pytest.approx(lr)}
 
 
 def test_without_a_checkpoint_the_rate_alone_is_lowered() -> None:
@@ -147,7 +158,7 @@ def looks(draw: st.DrawFn) -> Observation:
         step=step,
         lr=draw(st.floats(1e-8, 10.0)),
         max_steps=1_000,
-        update_ratio=draw(st.none() | st.floats(0, 10)),
+        update_ratios=points(draw(st.lists(st.none() | st.floats(0, 10), max_size=3)), step),
         on=tuple(on),
         signals=tuple(started(name, step) for name in on),
         allowance=Allowance(None, draw(st.none() | st.floats(1.0, 100.0)), needs_approval=False),
@@ -165,7 +176,7 @@ def test_whatever_is_seen_a_command_is_one_within_the_limit_and_has_a_reason(
     assert 0 < len(action.reason) <= 500
     change = action.args.get("set_lr", action.args)
     after = change["schedule"]["to"] if "schedule" in change else change["value"]
-    factor = seen.allowance.max_lr_factor or 10.0
+    factor = seen.allowance.max_lr_factor or MOST_RESCUE_FACTOR
     assert max(after / seen.lr, seen.lr / after) <= factor * (1 + 1e-9)
     if after <= 10.0:
         parse(action.kind, dict(action.args))

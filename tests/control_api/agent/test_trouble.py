@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from control_api.agent.observation import Observation
 from control_api.agent.trouble import find_trouble
-from tests.control_api.agent.looks import look, started
+from tests.control_api.agent.looks import look, points, started
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ from tests.control_api.agent.looks import look, started
         (look(norms=[1.0] * 20 + [500.0] * 12), "grad_norm", 53),
         (look(recent=[4.0] * 32, step=100), "stuck", 1),
         (look(recent=[4.0] * 32, step=30, on=("update_ratio",)), "stuck", 1),
+        (look(recent=[4.0] * 32, step=100, update_ratios=points([0.05], 81)), "stuck", 1),
+        (look(recent=[2.0**n for n in range(32)]), "divergence", 36),
     ],
 )
 def test_each_trouble_is_found_with_the_step_at_which_it_began(
@@ -46,6 +48,17 @@ def test_noise_and_the_first_steps_are_no_trouble(seen: Observation) -> None:
     assert find_trouble(seen, 0) is None
 
 
+def test_a_start_that_was_low_by_chance_makes_no_divergence() -> None:
+    noisy = [1.7, 2.3] * 16
+    assert find_trouble(look(recent=noisy, start_loss=1.64), 0) is None
+    assert find_trouble(look(recent=[2.0] * 32, start_loss=1.64), 0) is not None
+
+
+def test_a_model_that_was_good_at_its_start_may_learn_little_by_healthy_steps() -> None:
+    seen = look(recent=[4.0] * 32, step=200, update_ratios=points([0.002], 181))
+    assert find_trouble(seen, 0) is None
+
+
 def test_what_was_before_the_last_change_says_nothing_about_it() -> None:
     seen = look(
         recent=[90.0] * 20 + [None] * 4 + [3.0] * 8,
@@ -57,7 +70,7 @@ def test_what_was_before_the_last_change_says_nothing_about_it() -> None:
 
 
 def test_a_run_whose_steps_are_too_short_to_learn_needs_a_larger_rate() -> None:
-    trouble = find_trouble(look(recent=[4.0] * 32, step=100, update_ratio=1e-6), 0)
+    trouble = find_trouble(look(recent=[4.0] * 32, step=100, update_ratios=points([1e-6], 81)), 0)
     assert trouble is not None
     assert (trouble.name, trouble.remedy) == ("stuck", "raise")
 
