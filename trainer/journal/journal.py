@@ -28,7 +28,7 @@ log = structlog.get_logger()
 BATCH_ENTRIES = 20
 LINGER_S = 0.1  # steps gather this long, so that a 20 ms step does not pay a commit of its own
 RETRY_S = 0.25
-PATIENCE_S = 60.0  # of a run that has ended while the database is away
+PATIENCE_S = 300.0  # of a run that has ended while the database is away
 # A day at one step a second. Beyond it steps are kept without their metrics: lineage matters more.
 MAX_BACKLOG = 100_000
 

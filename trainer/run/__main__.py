@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -121,7 +122,8 @@ def _family_of(engine: Engine, name: str, options: RunOptions) -> ModelFamily:
 
 if __name__ == "__main__":
     exit_code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # a full disk
+            stream.flush()
     # All of ours is closed by now; the interpreter would take torch apart for another 2 s.
     os._exit(exit_code)
