@@ -51,7 +51,9 @@ class Apart:
         processes = multiprocessing.get_context("forkserver")
         processes.set_forkserver_preload([__name__])
         told, telling = processes.Pipe(duplex=False)
-        self._process = processes.Process(target=_train, args=(settings, log_path, telling))
+        self._process = processes.Process(
+            target=_train, args=(settings, log_path, telling), daemon=True
+        )
         self._process.start()
         telling.close()
         self._listener = threading.Thread(target=self._listen, args=(told,), daemon=True)

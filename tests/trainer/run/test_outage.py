@@ -92,7 +92,7 @@ def survive(settings: Settings, engine: Engine, log_path: Path, away_s: float) -
             is_over_at = time.monotonic() + away_s
             wait_until(lambda at=is_over_at: time.monotonic() > at, 2 * away_s)
         after = ask_now(engine, "set_lr", value=0.02 + 0.001 * number)
-        wait_for_state(engine, after, "applied")
+        wait_for_state(engine, after, "applied")  # in order, so all that was taken is in SQL
     ask_now(engine, "stop")
     assert run.join() == 0
 
