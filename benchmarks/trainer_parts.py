@@ -88,12 +88,13 @@ class Steps:
 class Clocked:
     """Times what a Trainer does between two steps: its batches, and what a boundary does."""
 
-    def __init__(self, inner: Any, spent: list[float]) -> None:
-        self._inner = inner
+    def __init__(self, inner: object, spent: list[float]) -> None:
+        self._inner: Any = inner
         self._spent = spent
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    def __getattr__(self, name: str) -> object:
+        value: object = getattr(self._inner, name)
+        return value
 
     def __iter__(self) -> Iterator[Any]:
         batches = iter(self._inner)
@@ -187,14 +188,14 @@ class Installation:
         )
 
 
-def clocked(base: Any, spent: list[float]) -> Any:
+def clocked(base: type[transformers.Trainer], spent: list[float]) -> type[transformers.Trainer]:
     """A Trainer class whose batches and boundaries are timed."""
 
-    class ClockedTrainer(base):  # type: ignore[misc]  # a class made at run time
-        def get_train_dataloader(self) -> Any:
+    class ClockedTrainer(base):  # type: ignore[misc, valid-type]  # made at run time
+        def get_train_dataloader(self) -> Clocked:
             return Clocked(super().get_train_dataloader(), spent)
 
-        def __setattr__(self, name: str, value: Any) -> None:
+        def __setattr__(self, name: str, value: object) -> None:
             super().__setattr__(name, Clocked(value, spent) if name == "interaction" else value)
 
     return ClockedTrainer
