@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 BATCH_ENTRIES = 20
 BACKLOG_BATCH_ENTRIES = 200  # where so many wait
+REST_S = 0.12  # between those: others try for SQLite's lock every 0.1 s, and must get it
 LINGER_S = 0.1  # steps gather this long, so that a 20 ms step does not pay a commit of its own
 RETRY_S = 0.25
 PATIENCE_S = 300.0  # of a run that has ended while the database is away
@@ -114,6 +115,8 @@ class Journal:
                 return self._fail(error)
             else:
                 self._remove(len(batch))
+                if len(batch) > BATCH_ENTRIES:
+                    time.sleep(REST_S)
         return None
 
     def _next_batch(self) -> list[Entry]:
