@@ -26,7 +26,7 @@ from trainer.run.rows import RunOptions, find_or_make_run
 from trainer.run.training import Workplace, train
 
 STEP_S = 0.005
-SAVE_EVERY = 40
+SAVE_EVERY = 10
 PATIENCE_S = 60.0
 
 

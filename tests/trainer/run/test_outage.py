@@ -25,7 +25,7 @@ from trainer.run.training import Workplace
 
 pytest_plugins = ("tests.trainer.live_runs",)
 
-AWAY_S = 1.5
+AWAY_S = 2.5
 LONGEST_STEP_S = 1.0  # on a busy machine; SQL's lock is waited for 5 s, where anybody waits
 Absence = Callable[[Settings, int], AbstractContextManager[None]]
 
