@@ -322,7 +322,7 @@ def stopped_by_a_client(script: "subprocess.Popen[str]") -> str:
         paused = client.post("/v1/runs/net/commands", json={"kind": "pause", "args": {}})
         assert paused.status_code == 201
         client.post("/v1/runs/net/commands", json={"kind": "stop", "args": {}})
-        wait_until(lambda: script.poll() is not None, within_s=2.0)
+        wait_until(lambda: script.poll() is not None)
         assert script.returncode == 0
     return words["STOVETOP_URL"]
 
