@@ -72,10 +72,15 @@ class Steps:
     at: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     stalls: list[float] = field(default_factory=list)
+    between: list[float] = field(default_factory=list)  # seconds of the loop's thread between steps
+    beside_s: float = 0.0  # CPU of all other threads, from the first step to the last
     _over_at: float | None = None
 
     def seen(self, optimizer: Optimizer, _args: object, _kwargs: object) -> None:
         """A hook of the optimizer."""
+        if not self.at:
+            self._beside_before = time.process_time() - time.thread_time()
+        self.beside_s = time.process_time() - time.thread_time() - self._beside_before
         self.at.append(time.time())
         self.rates.append(optimizer.param_groups[0]["lr"])
 
@@ -97,6 +102,34 @@ class Steps:
     def first_after(self, moment: float) -> int:
         """The first step that the optimizer took after a moment."""
         return next(index for index, at in enumerate(self.at) if at > moment)
+
+
+class Clocked:
+    """Times what a Trainer does between two steps: its batches, and what a boundary does."""
+
+    def __init__(self, inner: object, spent: list[float]) -> None:
+        self._inner: Any = inner
+        self._spent = spent
+
+    def __getattr__(self, name: str) -> object:
+        value: object = getattr(self._inner, name)
+        return value
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self._inner)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self._spent.append(time.perf_counter() - start)
+            if batch is None:
+                return
+            yield batch
+
+    def after_step(self, trainer: transformers.Trainer) -> None:
+        """The boundary's; it belongs to the step whose batch came before it."""
+        start = time.perf_counter()
+        self._inner.after_step(trainer)
+        self._spent[-1] += time.perf_counter() - start
 
 
 class Installation:
@@ -174,6 +207,19 @@ class Installation:
         )
 
 
+def clocked(base: type[transformers.Trainer], spent: list[float]) -> type[transformers.Trainer]:
+    """A Trainer class whose batches and boundaries are timed."""
+
+    class ClockedTrainer(base):  # type: ignore[misc, valid-type]  # made at run time
+        def get_train_dataloader(self) -> Clocked:
+            return Clocked(super().get_train_dataloader(), spent)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, Clocked(value, spent) if name == "interaction" else value)
+
+    return ClockedTrainer
+
+
 def train(model: Layers, num_steps: int, data: Path | None, run: str) -> Steps:
     """Train, plain or registered with an installation's folder; the steps as the optimizer took."""
     base: Any = transformers.Trainer
@@ -181,6 +227,7 @@ def train(model: Layers, num_steps: int, data: Path | None, run: str) -> Steps:
         base = make_interactive(base)
         os.environ["STOVETOP_DATA"] = str(data)
     steps = Steps()
+    base = clocked(base, steps.between)
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(
             output_dir=folder,

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json
 from sqlalchemy import select
 
 from control_api.paging import Order, Page, PageQuery
-from control_api.request import Database, Operator, actor_of, invalid, reading_router
+from control_api.request import Curator, Database, actor_of, invalid, reading_router
 from ingest import slices, tables
 from ingest.buffer import FRAME, latest_revision
 from ingest.database import read, write
@@ -78,7 +78,7 @@ def list_mixes(engine: Database, asked: Annotated[MixQuery, Query()]) -> Page[Mi
 
 
 @router.post("/mixes", status_code=201)
-def save_mix(engine: Database, caller: Operator, new: NewMix) -> Mix:
+def save_mix(engine: Database, caller: Curator, new: NewMix) -> Mix:
     """Save the next version of a mix; a run takes it by the command `set_mix`."""
     with write(engine) as session:
         try:

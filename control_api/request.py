@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from sqlalchemy import Engine
 
 from ingest.access import require
-from ingest.keys import Caller
+from ingest.keys import UNLIMITED, Caller
 from ingest.openapi import problems
 from ingest.problems import FieldError, Problem
 
@@ -21,6 +21,21 @@ def _engine_of(request: Request) -> Engine:
 
 Database = Annotated[Engine, Depends(_engine_of)]
 Operator = Annotated[Caller, Depends(require("operator"))]
+
+
+def _curator(caller: Operator) -> Caller:
+    if caller.limits != UNLIMITED:
+        raise Problem(
+            403,
+            "Forbidden",
+            "a key with limits changes no slice and no mix, for runs that draw from them would "
+            "follow past its limits; ask a run for the command set_mix, or somebody with a key "
+            "without limits",
+        )
+    return caller
+
+
+Curator = Annotated[Caller, Depends(_curator)]
 
 
 def reading_router(noun: str) -> APIRouter:

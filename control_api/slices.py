@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from control_api.paging import Order, Page, PageQuery
-from control_api.request import Database, Operator, actor_of, invalid, reading_router
+from control_api.request import Curator, Database, actor_of, invalid, reading_router
 from ingest import slices, tables
 from ingest.database import read, write
 from ingest.filters import FilterError
@@ -57,7 +57,7 @@ def list_slices(engine: Database, asked: Annotated[PageQuery, Query()]) -> Page[
 
 
 @router.post("/slices", status_code=201)
-def save_slice(engine: Database, caller: Operator, new: NewSlice) -> Slice:
+def save_slice(engine: Database, caller: Curator, new: NewSlice) -> Slice:
     """Save a slice; runs that draw from it see the change at their next adoption."""
     with write(engine) as session:
         try:

@@ -1,14 +1,17 @@
 """The SQL database: engines, transactions, numbers in commit order, and the schema's version.
 
 SQLite runs in WAL mode; a writer takes the lock at BEGIN (`write`), so that two writers queue
-instead of failing half way. Readers (`read`) never block. The schema comes from `migrations/` only.
+instead of failing half way. Readers (`read`) never block. The schema comes from `migrations/` only,
+and so does the file: one that has gone away is an error, which passes, and never an empty database.
 """
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
@@ -24,14 +27,23 @@ BUSY_TIMEOUT_S = 5.0
 
 def open_engine(url: str | URL, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
     """Open the database behind a SQLAlchemy URL; SQLite's lock is waited for so long."""
-    if make_url(url).get_backend_name() != "sqlite":
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(
-        url, connect_args={"timeout": busy_timeout_s, "check_same_thread": False}
-    )
+    assert address.database is not None, "a database in memory has no second process"
+    engine = create_engine(url, creator=partial(_connect, address.database, busy_timeout_s))
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(path)}?mode=rw",
+        uri=True,
+        timeout=busy_timeout_s,
+        check_same_thread=False,
+    )
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -83,6 +95,9 @@ def upgrade(settings: Settings) -> None:
     import alembic.command  # noqa: PLC0415  (0.4 s that only the schema's upgrade needs to pay)
 
     settings.data.mkdir(parents=True, exist_ok=True)
+    address = make_url(settings.resolved_database_url)
+    if address.get_backend_name() == "sqlite" and address.database is not None:
+        Path(address.database).touch()
     alembic.command.upgrade(alembic_config(settings.resolved_database_url), "head")
 
 

@@ -1,6 +1,11 @@
-"""Where the log lines of our processes go, and how they look."""
+"""Where the log lines of our processes go, and how they look.
 
-from typing import TextIO
+Guaranteed: a line that can't be written, for the disk is full or the terminal gone, is lost, and
+whoever logged goes on.
+"""
+
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
@@ -18,5 +23,20 @@ def log_to(stream: TextIO) -> None:
                 colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
         ],
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Unfailing(stream))),
     )
+
+
+class _Unfailing:
+    """As much of a stream as a logger needs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()

@@ -169,6 +169,25 @@ def test_a_limited_key_cancels_its_own_commands_only(
     assert operator.delete(f"/v1/commands/{other['command_id']}").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "limits", [{"max_lr_factor": 10.0}, {"max_commands": 5}, {"needs_approval": True}]
+)
+def test_a_limited_key_changes_no_slice_and_no_mix_behind_a_run_s_back(
+    limited: Limited, operator: TestClient, limits: dict[str, Any]
+) -> None:
+    agent = limited(**limits)
+    slice_, mix = {"name": "s", "filter": ""}, {"name": "m", "shares": {"s": 1.0}}
+    for path, body in (("/v1/slices", slice_), ("/v1/mixes", mix)):
+        refused = agent.post(path, json=body)
+        assert refused.status_code == 403
+        assert "a key with limits changes no slice and no mix" in refused.json()["detail"]
+        assert operator.get(path).json()["items"] == []
+    assert operator.post("/v1/slices", json=slice_).status_code == 201
+    assert operator.post("/v1/mixes", json=mix).status_code == 201
+    previewed = agent.post("/v1/mixes/preview", json={"shares": {"s": 1.0}})
+    assert previewed.status_code == 200
+
+
 def test_a_key_can_ask_for_its_limits_and_its_own_commands(
     limited: Limited, operator: TestClient
 ) -> None:

@@ -9,9 +9,11 @@ from sqlalchemy import Engine, select
 from ingest.database import read, write
 from tests.trainer.runs import ask
 from tests.waiting import wait_until
-from trainer.tables import Checkpoint, Command, Metric, Run
+from trainer.mix.cohorts import unpack_numbers
+from trainer.tables import Checkpoint, Command, Metric, Run, Step
 
 Asked = tuple[str, dict[str, object]]
+Taken = tuple[float, list[int], float]  # rate, sample numbers, loss
 
 
 def the_run(engine: Engine) -> Run:
@@ -82,6 +84,18 @@ def metric(engine: Engine, name: str, branch: str = "main") -> dict[int, float |
     query = select(Metric.step, Metric.value).where(Metric.name == name, Metric.branch == branch)
     with read(engine) as session:
         return {row.step: row.value for row in session.execute(query.order_by(Metric.step))}
+
+
+def recorded(engine: Engine, branch: str = "main") -> dict[int, Taken]:
+    """What SQL says about a branch's steps, in order."""
+    losses = metric(engine, "loss", branch)
+    query = select(Step).where(Step.branch == branch).order_by(Step.step)
+    with read(engine) as session:
+        rows = session.scalars(query).all()
+    return {
+        row.step: (row.lr, unpack_numbers(row.samples).tolist(), losses[row.step] or 0.0)
+        for row in rows
+    }
 
 
 def wait_for_state(engine: Engine, command_id: str, *states: str) -> None:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy import Engine
 
-from ingest.database import write
 from ingest.settings import Settings
-from tests.trainer.runs import make_mix, make_tiny_samples
+from tests.trainer.runs import fill
 from tests.trainer.stepping import Steps, stepping
 from tests.trainer.tiny import TinyFamily, Witness
 from trainer.run.rows import RunOptions, find_or_make_run
@@ -33,13 +32,8 @@ def steps() -> Iterator[Steps]:
 
 @pytest.fixture
 def place(engine: Engine, settings: Settings) -> Workplace:
-    """Where runs are trained; a mix of `old` and one of `fresh`, 40 samples each."""
-    with write(engine) as session:
-        for task in ("old", "fresh"):
-            for _ in range(4):
-                make_tiny_samples(session, task, 10)
-        make_mix(session, "mix", old=1.0)
-        make_mix(session, "fresh", fresh=1.0)
+    """Where runs are trained."""
+    fill(engine)
     often = settings.model_copy(update={"adopt_every_s": 0.02})
     return Workplace(engine, often, threading.Event())
 

@@ -70,6 +70,16 @@ def add_samples(engine: Engine, task: str, count: int) -> None:
         make_tiny_samples(session, task, count)
 
 
+def fill(engine: Engine) -> None:
+    """A mix of `old` and one of `fresh`, 40 samples each."""
+    with write(engine) as session:
+        for task in ("old", "fresh"):
+            for _ in range(4):
+                make_tiny_samples(session, task, 10)
+        make_mix(session, "mix", old=1.0)
+        make_mix(session, "fresh", fresh=1.0)
+
+
 def ask(session: Session, kind: str, run_id: str = "run", **arguments: object) -> Command:
     """A submitted command."""
     return command_queue.submit(session, run_id, parse(kind, dict(arguments)), actor="test")

@@ -17,13 +17,16 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from ingest.database import write
+from ingest.database import open_engine, write
 from trainer.checkpoints.register import Register
 from trainer.journal.lease import Lease, LeaseLost
 from trainer.journal.lineage import CheckpointSaved
 from trainer.tables import UNSETTLED, Branch, Checkpoint, Command, Evaluation
 
 log = structlog.get_logger()
+
+# It is the saver's thread that tidies, and a step that is to be saved waits for the saver.
+LOCK_TIMEOUT_S = 0.1
 
 
 class Retention:
@@ -44,13 +47,16 @@ class Retention:
         surplus = list(islice(automatic, self._keep, None))
         if not surplus:
             return
+        impatient = open_engine(self._engine.url, busy_timeout_s=LOCK_TIMEOUT_S)
         try:
-            with write(self._engine) as session:
+            with write(impatient) as session:
                 self._lease.assert_held(session)
                 removed = _take_off(session, self._lease.run_id, surplus)
         except (OperationalError, LeaseLost) as error:
             log.warning("checkpoints_not_tidied", branch=branch, reason=str(error))
             return
+        finally:
+            impatient.dispose()
         self._register.remove([checkpoint.checkpoint_id for checkpoint in removed])
         for checkpoint in removed:
             shutil.rmtree(self._runs_path / checkpoint.path, ignore_errors=True)

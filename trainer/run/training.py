@@ -7,7 +7,6 @@ Where several processes train, rank 0 has the run and the others a `Follower` in
 that is lost makes the run `lost`, to be started again.
 """
 
-import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -129,7 +128,7 @@ def _led(
         outcome = "stopped"
         try:
             held = _Held(place, ranks, run, lease, journal)
-            with _boundary(held, family, open_supply) as boundary, _unswept():
+            with _boundary(held, family, open_supply) as boundary:
                 yield boundary
                 outcome = boundary.outcome if boundary is not None else outcome
         except LeaseLost:
@@ -210,18 +209,7 @@ def _followed(
         followed = FollowedRun(run.run_id, family, supply, place.settings.runs_path)
         follower = Follower(followed, ranks)
         follower.begin()
-        with _unswept():
-            yield None if follower.is_over else follower
-
-
-@contextmanager
-def _unswept() -> Iterator[None]:
-    """What is there by now is no garbage; to look all of it through stops a step for 0.5 s."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
+        yield None if follower.is_over else follower
 
 
 def _from_buffer(

@@ -8,37 +8,23 @@ from sqlalchemy import Engine, select
 
 from ingest.database import read
 from ingest.ids import content_id
-from tests.trainer.asking import Asked, ask_now, commands, metric
+from tests.trainer.asking import Asked, Taken, ask_now, commands, recorded
 from tests.trainer.doomed import NUM_AT_START, Doom, is_paused, train_to_death
 from tests.trainer.tiny import Seen, Witness
 from tests.waiting import wait_until
-from trainer.mix.cohorts import unpack_numbers
 from trainer.run.training import Workplace
-from trainer.tables import Adoption, Checkpoint, Run, Step
+from trainer.tables import Adoption, Checkpoint, Run
 
 pytest_plugins = ("tests.trainer.live_runs",)
 
 Training = Callable[..., str]
 Kill = Callable[..., None]
-Taken = tuple[float, list[int], float]
 
 
 @pytest.fixture
 def kill(place: Workplace) -> Kill:
     """Trains in a process of its own until that kills itself."""
     return lambda **doom: train_to_death(place.settings, Doom(**doom))
-
-
-def recorded(engine: Engine, branch: str = "main") -> dict[int, Taken]:
-    """What SQL says about a branch's steps: rate, sample numbers, loss."""
-    losses = metric(engine, "loss", branch)
-    query = select(Step).where(Step.branch == branch).order_by(Step.step)
-    with read(engine) as session:
-        rows = session.scalars(query).all()
-    return {
-        row.step: (row.lr, unpack_numbers(row.samples).tolist(), losses[row.step] or 0.0)
-        for row in rows
-    }
 
 
 def taken(steps: list[Seen]) -> list[Taken]:
