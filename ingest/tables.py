@@ -49,10 +49,14 @@ class ApiKey(Base):
     __tablename__ = "api_keys"
     key_id: Mapped[str] = mapped_column(primary_key=True)
     digest: Mapped[str]
+    kind: Mapped[str]  # key, link or browser, see `keys.Kind`
     role: Mapped[str]
     source: Mapped[str]
+    parent_id: Mapped[str | None]  # of a browser session: the key that signed in
     created_at: Mapped[float]
+    expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]  # exact to a minute
     max_lr_factor: Mapped[float | None]
     max_commands: Mapped[int | None]  # a run
     needs_approval: Mapped[bool]

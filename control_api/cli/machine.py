@@ -46,7 +46,7 @@ def _next_steps(url: str, page: str, data: Path | None) -> str:
     return "\n".join(
         [
             f"Stovetop is up: {page}",
-            f"  describes itself   {url}/docs",
+            f"  describes itself   {url}/openapi.json",
             f"  a key to send with stovetop keys create{where} --role ingest",
             f"  a key to control   stovetop keys create{where} --role operator",
             f"  ship logs          stovetop ship PATH --url {url} --key KEY --follow",
