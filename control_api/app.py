@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from control_api import (
+    audit,
     checkpoints,
     commands,
     deadletters,
     health,
+    keys,
     metrics,
     mixes,
     page,
@@ -21,6 +23,7 @@ from control_api import (
     runs,
     samples,
     sessions,
+    sign_in,
     signals,
     slices,
     stages,
@@ -28,6 +31,8 @@ from control_api import (
 from control_api.borders import BodyBound, SafeHeaders
 from control_api.guard import DESCRIPTION_PATH, check_guarded
 from control_api.lost_runs import LostRuns
+from control_api.origins import KnownOrigins
+from control_api.request_ids import RequestIds
 from ingest import problems, receive
 from ingest.database import open_engine, write
 from ingest.instance import ensure_instance
@@ -48,14 +53,18 @@ NOUNS = (
     samples,
     deadletters,
     stages,
+    keys,
+    audit,
     health,
+    sign_in,
     page,
 )
 DESCRIPTION = (
     "Keeps a deployed model learning from what people do with it. Send `Authorization: Bearer KEY` "
     "with a key of `stovetop keys create`; `viewer` reads, `operator` reads and changes, `ingest` "
-    "sends events, `admin` does all. Times are seconds since 1970, UTC. Lists answer `{items, "
-    "total, next}`; pass `next` as `cursor` to go on."
+    "sends events, `admin` does all. A page signs in (`POST /v1/sign-in`) and has a cookie "
+    "instead. Times are seconds since 1970, UTC. Lists answer `{items, total, next}`; pass `next` "
+    "as `cursor` to go on."
 )
 
 
@@ -87,7 +96,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings, app.state.rates = settings, Rates(settings)
     app.add_middleware(BodyBound)
+    app.add_middleware(KnownOrigins, settings=settings)
     app.add_middleware(SafeHeaders)
+    app.add_middleware(RequestIds)
     problems.install(app)
     app.include_router(receive.router)
     for noun in NOUNS:

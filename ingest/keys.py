@@ -165,9 +165,7 @@ def record_use(session: Session, key_id: str) -> None:
     """Note that a key is in use, unless that was noted within LAST_USED_EVERY_S."""
     now = time.time()
     is_due = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= now - LAST_USED_EVERY_S)
-    session.execute(
-        update(ApiKey).where(ApiKey.key_id == key_id, is_due).values(last_used_at=now)
-    )
+    session.execute(update(ApiKey).where(ApiKey.key_id == key_id, is_due).values(last_used_at=now))
 
 
 def _is_good(session: Session, row: ApiKey, now: float) -> bool:

@@ -62,6 +62,24 @@ class ApiKey(Base):
     needs_approval: Mapped[bool]
 
 
+class AuditEntry(Base):
+    """Somebody changed something, written in the transaction of the change; never changed itself.
+
+    Numbers grow, but on PostgreSQL a smaller one may be committed after a larger one: nobody
+    follows this table by number.
+    """
+
+    __tablename__ = "audit"
+    number: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[float]
+    actor: Mapped[str]
+    address: Mapped[str]
+    request_id: Mapped[str | None]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail_json: Mapped[str]
+
+
 class LogOffset(Base):
     """The next offset to consume, advanced in the transaction of the rows made from before it."""
 

@@ -19,13 +19,17 @@ from tests.control_api.conftest import AsRole
 
 ROLES: tuple[Role, ...] = get_args(Role)
 READERS = {"viewer", "operator", "admin"}
-OPEN = {("GET", "/"), ("GET", "/livez"), ("GET", "/readyz")}
+OPEN = {("GET", "/"), ("GET", "/livez"), ("GET", "/readyz"), ("POST", "/v1/sign-in")}
 # The only other routes that are not "read: viewer, write: operator".
 ALLOWED: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/events"): {"ingest", "admin"},
     ("POST", "/v1/logs/neuralos"): {"ingest", "admin"},
     ("GET", "/v1/instance"): set(ROLES),
     ("POST", "/v1/mixes/preview"): READERS,
+    ("DELETE", "/v1/sign-in"): set(ROLES),
+    ("GET", "/v1/keys"): {"admin"},
+    ("DELETE", "/v1/keys/{key_id}"): {"admin"},
+    ("GET", "/v1/audit"): {"admin"},
 }
 
 
