@@ -61,7 +61,7 @@ def _router(noun: str, role: Role) -> APIRouter:
         prefix="/v1",
         tags=[noun],
         dependencies=[Depends(require(role))],
-        responses=problems(401, 403, 422, 429, 503),
+        responses=problems(400, 401, 403, 408, 413, 422, 429, 503),
     )
 
 
