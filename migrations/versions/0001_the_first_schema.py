@@ -519,6 +519,7 @@ def downgrade() -> None:
 
     op.drop_table("dead_letters")
     op.drop_table("counters")
+    op.drop_table("audit")
     op.drop_table("api_keys")
     op.drop_table("adoption_changes")
     # ### end Alembic commands ###

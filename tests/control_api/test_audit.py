@@ -187,7 +187,9 @@ def test_a_change_that_can_not_be_written_down_does_not_happen(world: World) -> 
 
     event.listen(AuditEntry, "before_insert", full)
     try:
-        assert saved(world).status_code == 500
+        answer = saved(world)
+        assert answer.status_code == 500
+        assert answer.headers["X-Request-ID"] in answer.json()["detail"]
     finally:
         event.remove(AuditEntry, "before_insert", full)
     with read(world.engine) as session:
