@@ -29,10 +29,19 @@ SAFE_HEADERS = {
 _NO_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+', re.DOTALL)
 
 
-class BodyBound:
-    """Refuses, unparsed, a body that is too large (413), too deep (400) or too slow (408).
+# Of the escapes in a JSON text, in order: a whole pair, then what is no character, then the rest.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u0000|u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 
-    What passes reaches the app in one piece.
+
+class BodyBound:
+    """Refuses, unparsed, a body that is too large (413), too slow (408), too deep or no text (400).
+
+    No database keeps a NUL or half a character, in a body, a path or a query. What passes reaches
+    the app in one piece.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -43,17 +52,16 @@ class BodyBound:
         if scope["type"] != "http" or scope["path"].startswith(SELF_BOUND):
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
         try:
-            if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-                raise _TOO_LARGE
+            _check_head(scope)
             async with asyncio.timeout(BODY_WAIT_S):
                 first = await _whole(receive)
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return
         except TimeoutError:
-            await _TOO_SLOW.response()(scope, receive, send)
+            detail = f"body: must be here within {BODY_WAIT_S:g} s"
+            await Problem(408, "Too slow", detail).response()(scope, receive, send)
             return
         waiting = [first]
 
@@ -61,6 +69,14 @@ class BodyBound:
             return waiting.pop() if waiting else await receive()
 
         await self._app(scope, replayed, send)
+
+
+def _check_head(scope: Scope) -> None:
+    if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+        raise Problem(400, "Unreadable address", "path or query: has a NUL")
+    announced = Headers(scope=scope).get("content-length", "")
+    if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
+        raise _too_large()
 
 
 async def _whole(receive: Receive) -> Message:
@@ -72,12 +88,19 @@ async def _whole(receive: Receive) -> Message:
             return message
         body += message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
-            raise _TOO_LARGE
+            raise _too_large()
         if not message.get("more_body", False):
             break
     if is_deeper(bytes(body), MAX_DEPTH):
         raise Problem(400, "Unreadable body", f"body: nested deeper than {MAX_DEPTH} levels")
+    if not is_text(bytes(body)):
+        raise Problem(400, "Unreadable body", "body: has a NUL or half of a character")
     return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+
+def is_text(json: bytes) -> bool:
+    """Whether the escapes in a JSON text are whole characters, and none of them NUL."""
+    return b"\\u" not in json or not any(escape[1] for escape in _ESCAPE.finditer(json))
 
 
 def is_deeper(json: bytes, max_depth: int) -> bool:
@@ -117,5 +140,5 @@ class SafeHeaders:
         await self._app(scope, receive, completed)
 
 
-_TOO_LARGE = Problem(413, "Too large", f"body: at most {MAX_BODY_BYTES} bytes")
-_TOO_SLOW = Problem(408, "Too slow", f"body: must be here within {BODY_WAIT_S:g} s")
+def _too_large() -> Problem:
+    return Problem(413, "Too large", f"body: at most {MAX_BODY_BYTES} bytes")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from control_api.borders import MAX_BODY_BYTES, SAFE_HEADERS, BodyBound, is_deeper
+from control_api.borders import MAX_BODY_BYTES, SAFE_HEADERS, BodyBound, is_deeper, is_text
 from control_api.page import PAGE
 
 
@@ -99,6 +99,31 @@ def test_depth_is_that_of_the_value_whatever_its_strings_say(value: object) -> N
     text = json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
     assert is_deeper(text, depth(value) - 1) == (depth(value) > 0)
     assert not is_deeper(text, depth(value))
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=6))
+def test_a_text_is_one_if_it_can_be_kept(text: str) -> None:
+    is_kept = "\0" not in text and not any(0xD800 <= ord(each) < 0xE000 for each in text)
+    assert is_text(json.dumps(text).encode()) == is_kept
+    assert is_text(json.dumps(json.dumps(text)).encode())  # an escaped escape is text
+
+
+@pytest.mark.parametrize("half", ["\\ud800", "\\udc00", "\\u0000", "\\udc00\\ud800"])
+def test_what_no_database_keeps_is_refused_wherever_it_stands(
+    operator: TestClient, half: str
+) -> None:
+    for path, body in (
+        ("/v1/mixes", '{"name": "a", "shares": {"%s": 1}}'),
+        ("/v1/mixes/preview", '{"shares": {"%s": 1}}'),
+        ("/v1/slices", '{"name": "a", "filter": "", "%s": 1}'),
+    ):
+        answer = operator.post(path, content=(body % half).encode())
+        assert (answer.status_code, "half" in answer.json()["detail"]) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/v1/runs/%00", "/v1/audit?actor=%00", "/v1/slices?%00=1"])
+def test_a_nul_in_the_address_is_refused(operator: TestClient, path: str) -> None:
+    assert operator.get(path).status_code == 400
 
 
 def test_a_bomb_on_a_json_route_is_not_inflated(operator: TestClient) -> None:
