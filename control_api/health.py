@@ -70,7 +70,7 @@ def ready(request: Request, response: Response, engine: Database) -> Ready:
     return Ready(status="ready" if is_ready else "unready", checks=checks)
 
 
-@router.get("/v1/instance", responses=problems(401, 503))
+@router.get("/v1/instance", responses=problems(400, 401, 403, 429, 503))
 def get_instance(request: Request, caller: Anyone) -> Instance:
     """This installation's id and version, and what the caller's key is; for a key of any role."""
     return Instance(

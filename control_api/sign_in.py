@@ -67,7 +67,7 @@ def new_address(session: Session, url: str, caller: Caller, role: Role = "viewer
 @router.post(
     "/sign-in",
     dependencies=[Depends(open_to_all)],
-    responses=problems(401, 403, 422, 429, 503),
+    responses=problems(400, 401, 403, 408, 413, 422, 429, 503),
 )
 def sign_in(request: Request, response: Response, engine: Database, asked: SignIn) -> SignedIn:
     """Begin a browser's session; the answer sets its cookie."""
@@ -100,7 +100,7 @@ def sign_in(request: Request, response: Response, engine: Database, asked: SignI
     "/sign-in",
     status_code=204,
     dependencies=[Depends(require())],
-    responses=problems(401, 403, 429, 503),
+    responses=problems(400, 401, 403, 429, 503),
 )
 def sign_out(request: Request, response: Response, engine: Database) -> None:
     """End this browser's session."""
