@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-oldest check bench case-studies base-model migration lock clean
+.PHONY: help demo test test-oldest check audit bench case-studies base-model migration lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ check: .venv/ready-dev ## Format, lint, types, import order, schema: no tests
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	$(PY) tests/size_caps.py
+
+audit: .venv/ready-dev ## Known weaknesses of what is locked; needs the network
+	.venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt
+	.venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.txt
 
 bench: .venv/ready ## The numbers that the README quotes
 	$(PY) benchmarks/desktop.py

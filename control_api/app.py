@@ -1,7 +1,7 @@
 """The HTTP API: one FastAPI app over one installation's database and event log.
 
 All state is in SQL and in the log: any process of it can die, any other can answer. What a request
-may do is decided by its key's role, on every route under `/v1`.
+may do is decided by its key's role; an app with a route that declares none does not start.
 """
 
 from collections.abc import AsyncIterator
@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from control_api import (
+    audit,
     checkpoints,
     commands,
     deadletters,
     health,
+    keys,
     metrics,
     mixes,
     page,
@@ -21,16 +23,21 @@ from control_api import (
     runs,
     samples,
     sessions,
+    sign_in,
     signals,
     slices,
     stages,
 )
 from control_api.borders import BodyBound, SafeHeaders
+from control_api.guard import DESCRIPTION_PATH, check_guarded
 from control_api.lost_runs import LostRuns
+from control_api.origins import KnownOrigins
+from control_api.request_ids import RequestIds
 from ingest import problems, receive
 from ingest.database import open_engine, write
 from ingest.instance import ensure_instance
 from ingest.log import open_log
+from ingest.rates import Rates
 from ingest.settings import Settings
 
 NOUNS = (
@@ -46,14 +53,18 @@ NOUNS = (
     samples,
     deadletters,
     stages,
+    keys,
+    audit,
     health,
+    sign_in,
     page,
 )
 DESCRIPTION = (
     "Keeps a deployed model learning from what people do with it. Send `Authorization: Bearer KEY` "
     "with a key of `stovetop keys create`; `viewer` reads, `operator` reads and changes, `ingest` "
-    "sends events, `admin` does all. Times are seconds since 1970, UTC. Lists answer `{items, "
-    "total, next}`; pass `next` as `cursor` to go on."
+    "sends events, `admin` does all. A page signs in (`POST /v1/sign-in`) and has a cookie "
+    "instead. Times are seconds since 1970, UTC. Lists answer `{items, total, next}`; pass `next` "
+    "as `cursor` to go on."
 )
 
 
@@ -62,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        check_guarded(app)
         engine = open_engine(settings.resolved_database_url)
         event_log = open_log(settings)
         with write(engine) as session:
@@ -73,11 +85,20 @@ def create_app(settings: Settings) -> FastAPI:
         engine.dispose()
 
     app = FastAPI(
-        title="Stovetop", version=health.VERSION, description=DESCRIPTION, lifespan=lifespan
+        title="Stovetop",
+        version=health.VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=DESCRIPTION_PATH,
+        # Their scripts come from elsewhere, and would act as whoever is signed in.
+        docs_url=None,
+        redoc_url=None,
     )
-    app.state.settings = settings
+    app.state.settings, app.state.rates = settings, Rates(settings)
     app.add_middleware(BodyBound)
+    app.add_middleware(KnownOrigins, settings=settings)
     app.add_middleware(SafeHeaders)
+    app.add_middleware(RequestIds)
     problems.install(app)
     app.include_router(receive.router)
     for noun in NOUNS:

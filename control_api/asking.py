@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import orjson
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from control_api.audit import record
 from control_api.request import actor_of, invalid
 from ingest.database import write
 from ingest.keys import Caller
@@ -93,5 +95,15 @@ def _store(session: Session, asking: Asking) -> tuple[str, bool]:
         reason=asking.reason,
         request=request,
         limits=asking.caller.limits,
+    )
+    record(
+        session,
+        asking.caller,
+        "command.ask",
+        stored.command_id,
+        run_id=asking.run_id,
+        kind=stored.kind,
+        args=orjson.loads(stored.args_json),
+        reason=asking.reason,
     )
     return stored.command_id, True

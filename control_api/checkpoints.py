@@ -7,6 +7,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, Json
 from sqlalchemy import select
 
+from control_api.audit import record
 from control_api.paging import Order, Page, PageQuery, none_found
 from control_api.request import Database, Operator, reading_router
 from control_api.runs import RunKey, find_run
@@ -98,7 +99,7 @@ def list_evaluations(
 
 @router.post("/checkpoints/{checkpoint_id}/evaluations", status_code=201, responses=problems(404))
 def ask_evaluation(
-    engine: Database, _caller: Operator, checkpoint_id: str, asked: AskedEvaluation
+    engine: Database, caller: Operator, checkpoint_id: str, asked: AskedEvaluation
 ) -> Evaluation:
     """Let held-out sessions judge a checkpoint, whether its run lives or not.
 
@@ -127,6 +128,7 @@ def ask_evaluation(
                     finished_at=None,
                 )
             )
+            record(session, caller, "evaluation.ask", evaluation_id, suite=asked.suite)
         return Evaluation.model_validate(row)
 
 

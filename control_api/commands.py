@@ -16,6 +16,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from control_api.asking import Asking, ask
+from control_api.audit import record
 from control_api.paging import Order, Page, PageQuery, none_found
 from control_api.request import Database, Operator, actor_of, invalid, reading_router
 from control_api.runs import RunKey, find_run
@@ -188,6 +189,7 @@ def cancel_command(engine: Database, caller: Operator, command_id: str) -> Comma
             raise Problem(409, "Not cancellable", str(error)) from error
         except LookupError as error:
             raise none_found("command", command_id) from error
+        record(session, caller, "command.cancel", command_id)
         return Command.model_validate(row)
 
 

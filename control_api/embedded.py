@@ -1,8 +1,8 @@
 """The API beside one run: `python -m control_api.embedded`, started by the run's own process.
 
-In: the settings of the run's installation. Out: one line of JSON with `url`, `page` and an
-operator's `key`, then answers until it is ended. It takes the settings' port, or a free one where
-that is taken; the keys of earlier ones are revoked.
+In: the settings of the run's installation. Out: one line of JSON with `url`, `page`, which signs
+one browser in, and an operator's `key`, then answers until it is ended. It takes the settings'
+port, or a free one where that is taken; the keys of earlier ones are revoked.
 """
 
 import json
@@ -12,9 +12,10 @@ import time
 
 from sqlalchemy import update
 
+from control_api.audit import local_caller
 from control_api.listener import listen, shown_url
-from control_api.page_key import new_page_key
 from control_api.serve import serve
+from control_api.sign_in import new_address
 from ingest.database import open_engine, write
 from ingest.keys import create_key
 from ingest.logs import log_to
@@ -31,8 +32,8 @@ def main() -> None:
     settings = Settings()
     with _listener(settings) as listener:
         url = shown_url(settings.host, listener)
-        page_key, key = _keys(settings)
-        said = {"url": url, "page": f"{url}/#key={page_key}", "key": key}
+        page, key = _ways_in(settings, url)
+        said = {"url": url, "page": page, "key": key}
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
         serve(settings, listener, SHUTDOWN_S)
@@ -45,15 +46,16 @@ def _listener(settings: Settings) -> socket.socket:
         return listen(settings.host, 0)
 
 
-def _keys(settings: Settings) -> tuple[str, str]:
-    """One that opens the page and one that steers."""
+def _ways_in(settings: Settings, url: str) -> tuple[str, str]:
+    """An address that opens the page, and a key that steers."""
     engine = open_engine(settings.resolved_database_url)
     try:
         with write(engine) as session:
             now = time.time()
             earlier = update(ApiKey).where(ApiKey.source == SOURCE, ApiKey.revoked_at.is_(None))
             session.execute(earlier.values(revoked_at=now))
-            return new_page_key(session, now), create_key(session, "operator", SOURCE)
+            page = new_address(session, url, local_caller())
+            return page, create_key(session, "operator", SOURCE)
     finally:
         engine.dispose()
 

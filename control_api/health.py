@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_api.request import Database, actor_of
-from ingest.access import require
+from ingest.access import open_to_all, require
 from ingest.database import alembic_config, read
 from ingest.keys import Caller, Limits, Role
 from ingest.log import EventLog, LogUnavailable
@@ -51,13 +51,17 @@ class Instance(BaseModel):
     limits: Limits = Field(description="what the commands of the key that asks are held to")
 
 
-@router.get("/livez")
+@router.get("/livez", dependencies=[Depends(open_to_all)])
 def live() -> Live:
     """Whether the process answers."""
     return Live()
 
 
-@router.get("/readyz", responses={503: {"model": Ready, "description": "What is missing"}})
+@router.get(
+    "/readyz",
+    dependencies=[Depends(open_to_all)],
+    responses={503: {"model": Ready, "description": "What is missing"}},
+)
 def ready(request: Request, response: Response, engine: Database) -> Ready:
     """Whether requests can be served: database, its schema, event log."""
     checks = {**_database(engine), "log": _log(request.app.state.event_log)}
@@ -66,7 +70,7 @@ def ready(request: Request, response: Response, engine: Database) -> Ready:
     return Ready(status="ready" if is_ready else "unready", checks=checks)
 
 
-@router.get("/v1/instance", responses=problems(401, 503))
+@router.get("/v1/instance", responses=problems(400, 401, 403, 429, 503))
 def get_instance(request: Request, caller: Anyone) -> Instance:
     """This installation's id and version, and what the caller's key is; for a key of any role."""
     return Instance(

@@ -7,6 +7,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, Json
 from sqlalchemy import select
 
+from control_api.audit import record
 from control_api.paging import Order, Page, PageQuery
 from control_api.request import Curator, Database, actor_of, invalid, reading_router
 from ingest import slices, tables
@@ -87,6 +88,7 @@ def save_mix(engine: Database, caller: Curator, new: NewMix) -> Mix:
             )
         except slices.SliceError as error:
             raise _refused(error) from error
+        record(session, caller, "mix.save", saved.name, version=saved.version, shares=new.shares)
         return Mix.model_validate(saved)
 
 

@@ -9,12 +9,14 @@ import hashlib
 import re
 from importlib.resources import files
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
+
+from ingest.access import open_to_all
 
 PAGE = files("control_api").joinpath("page.html").read_text("utf-8")
 
-router = APIRouter()
+router = APIRouter(dependencies=[Depends(open_to_all)])
 
 
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)

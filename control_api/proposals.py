@@ -14,6 +14,7 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from control_api.asking import refusals
+from control_api.audit import record
 from control_api.commands import Command, after_reception
 from control_api.paging import none_found
 from control_api.request import Database, Operator, actor_of, reading_router
@@ -74,6 +75,7 @@ def approve_command(
     reason = "" if asked is None else asked.reason
     with write(engine) as session, refusals(), _undecided(command_id):
         approve(session, command_id, Decision(actor_of(caller), reason))
+        record(session, caller, "command.approve", command_id, reason=reason)
     return after_reception(engine, command_id)
 
 
@@ -82,4 +84,5 @@ def refuse_command(engine: Database, caller: Judge, command_id: str, asked: Refu
     """Let nobody take a proposal: it is `rejected`, with the reason as its error."""
     with write(engine) as session, _undecided(command_id):
         row = refuse(session, command_id, Decision(actor_of(caller), asked.reason))
+        record(session, caller, "command.refuse", command_id, reason=asked.reason)
         return Command.model_validate(row)

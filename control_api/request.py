@@ -1,6 +1,7 @@
 """What an endpoint takes from its request: the database, and who calls.
 
-Every router of nouns is opened with `reading_router`, so that no route of it can be without a role.
+Every router of nouns is opened with `reading_router` or `admin_router`, so that no route of it can
+be without a role. A change takes `Operator` or `Administrator`, which also count it.
 """
 
 from typing import Annotated
@@ -8,8 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from sqlalchemy import Engine
 
-from ingest.access import require
-from ingest.keys import UNLIMITED, Caller
+from ingest.access import rates_of, require
+from ingest.keys import UNLIMITED, Caller, Role
 from ingest.openapi import problems
 from ingest.problems import FieldError, Problem
 
@@ -20,10 +21,27 @@ def _engine_of(request: Request) -> Engine:
 
 
 Database = Annotated[Engine, Depends(_engine_of)]
-Operator = Annotated[Caller, Depends(require("operator"))]
 
 
-def _curator(caller: Operator) -> Caller:
+async def _changing_operator(
+    request: Request, caller: Annotated[Caller, Depends(require("operator"))]
+) -> Caller:
+    rates_of(request).take_change(caller.key_id)
+    return caller
+
+
+async def _changing_admin(
+    request: Request, caller: Annotated[Caller, Depends(require("admin"))]
+) -> Caller:
+    rates_of(request).take_change(caller.key_id)
+    return caller
+
+
+Operator = Annotated[Caller, Depends(_changing_operator)]
+Administrator = Annotated[Caller, Depends(_changing_admin)]
+
+
+async def _curator(caller: Operator) -> Caller:
     if caller.limits != UNLIMITED:
         raise Problem(
             403,
@@ -40,17 +58,26 @@ Curator = Annotated[Caller, Depends(_curator)]
 
 def reading_router(noun: str) -> APIRouter:
     """A router whose every route needs at least the role `viewer`."""
-    return APIRouter(
-        prefix="/v1",
-        tags=[noun],
-        dependencies=[Depends(require("viewer"))],
-        responses=problems(401, 403, 422, 503),
-    )
+    return _router(noun, "viewer")
+
+
+def admin_router(noun: str) -> APIRouter:
+    """A router whose every route needs the role `admin`."""
+    return _router(noun, "admin")
 
 
 def actor_of(caller: Caller) -> str:
     """Who asked, as stored with a command, slice or mix: the key's source and its public id."""
     return f"{caller.source}/{caller.key_id}"
+
+
+def _router(noun: str, role: Role) -> APIRouter:
+    return APIRouter(
+        prefix="/v1",
+        tags=[noun],
+        dependencies=[Depends(require(role))],
+        responses=problems(400, 401, 403, 408, 413, 422, 429, 503),
+    )
 
 
 def invalid(field: str, message: str) -> Problem:

@@ -42,6 +42,8 @@ def serve(settings: Settings, listener: socket.socket, shutdown_s: int) -> None:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=shutdown_s,
     )
     uvicorn.Server(config).run(sockets=[listener])

@@ -7,6 +7,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from control_api.audit import record
 from control_api.paging import Order, Page, PageQuery
 from control_api.request import Curator, Database, actor_of, invalid, reading_router
 from ingest import slices, tables
@@ -74,4 +75,5 @@ def save_slice(engine: Database, caller: Curator, new: NewSlice) -> Slice:
             raise invalid("filter", str(error)) from error
         except slices.SliceError as error:
             raise invalid(error.field, str(error).removeprefix(f"{error.field}: ")) from error
+        record(session, caller, "slice.save", saved.name, **new.model_dump(exclude={"name"}))
         return Slice.model_validate(saved)

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from control_api.audit import local_caller
 from control_api.child import Child, Program
 from control_api.folder_lock import hold_folder
 from control_api.listener import listen, shown_url
-from control_api.page_key import new_page_key
 from control_api.remote import Remote, RemoteError
+from control_api.sign_in import new_address
 from ingest.database import open_engine, upgrade, write
 from ingest.settings import Settings
 
@@ -40,7 +41,7 @@ class PortTaken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the server is; `page` carries a key that can only read."""
+    """Where the server is; `page` signs one browser in, to look."""
 
     url: str
     page: str
@@ -105,7 +106,7 @@ def supervising(settings: Settings, *, run_name: str | None) -> Iterator[Supervi
     with hold_folder(settings.data), _listener(settings) as listener:
         upgrade(settings)
         url = shown_url(settings.host, listener)
-        address = Address(url, f"{url}/#key={_page_key(settings)}")
+        address = Address(url, _page_address(settings, url))
         logs = settings.data / "logs"
         logs.mkdir(exist_ok=True)
         environment = {
@@ -156,10 +157,10 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
-def _page_key(settings: Settings) -> str:
+def _page_address(settings: Settings, url: str) -> str:
     engine = open_engine(settings.resolved_database_url)
     try:
         with write(engine) as session:
-            return new_page_key(session, time.time())
+            return new_address(session, url, local_caller())
     finally:
         engine.dispose()

@@ -1,10 +1,11 @@
 """A request's body: read with a bound, inflated with a bound, split into values or lines.
 
 In: the HTTP request. Out: JSON values, or the bytes of each line. Refused, before anything is
-parsed: 413 (too large, compressed or inflated), 415 (an encoding or type that we do not read) and
-400 (what is no gzip or no JSON as a whole).
+parsed: 413 (too large, compressed or inflated), 408 (too slow), 415 (an encoding or type that we do
+not read) and 400 (what is no gzip or no JSON as a whole).
 """
 
+import asyncio
 import json
 import zlib
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ LINES = (
 )
 PLAIN = ("text/plain", "application/octet-stream", "")
 GZIP_WINDOW_BITS = 31
+BODY_WAIT_S = 30.0
 
 
 async def raw_body(request: Request) -> bytes:
@@ -35,10 +37,13 @@ async def raw_body(request: Request) -> bytes:
         raise _too_large(settings.max_body_bytes)
     chunks = bytearray()
     try:
-        async for chunk in request.stream():
-            chunks += chunk
-            if len(chunks) > settings.max_body_bytes:
-                raise _too_large(settings.max_body_bytes)
+        async with asyncio.timeout(BODY_WAIT_S):
+            async for chunk in request.stream():
+                chunks += chunk
+                if len(chunks) > settings.max_body_bytes:
+                    raise _too_large(settings.max_body_bytes)
+    except TimeoutError as error:
+        raise Problem(408, "Too slow", f"body: must be here within {BODY_WAIT_S:g} s") from error
     except ClientDisconnect as error:
         raise Problem(400, "Incomplete body", "the connection ended within the body") from error
     return bytes(chunks)

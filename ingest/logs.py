@@ -17,6 +17,7 @@ def log_to(stream: TextIO) -> None:
     """
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=True),
             structlog.dev.ConsoleRenderer(

@@ -110,5 +110,9 @@ def _answer_database(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_bug(request: Request, error: Exception) -> JSONResponse:
-    log.error("request_failed", path=request.url.path, exc_info=error)
-    return Problem(500, "Internal error", "a bug of the server's; its log has the trace").response()
+    request_id = getattr(request.state, "request_id", None)
+    log.error("request_failed", path=request.url.path, request_id=request_id, exc_info=error)
+    detail = f"a bug of the server's; its log has the trace, under request {request_id}"
+    return Problem(
+        500, "Internal error", detail, headers={"X-Request-ID": str(request_id)}
+    ).response()

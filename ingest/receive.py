@@ -20,7 +20,7 @@ from fastapi import APIRouter, Depends, Request
 from sqlalchemy import Engine, select
 
 from ingest import body as bodies
-from ingest.access import require
+from ingest.access import rates_of, require
 from ingest.database import read
 from ingest.envelope import Envelope, Unreadable
 from ingest.events import (
@@ -43,7 +43,7 @@ from ingest.settings import Settings
 from ingest.tables import EventRow
 
 MAX_NAMED_EVENTS = 20
-REFUSALS = (400, 401, 403, 413, 415, 422, 503)
+REFUSALS = (400, 401, 403, 408, 413, 415, 422, 429, 503)
 
 router = APIRouter(tags=["events"])
 
@@ -146,6 +146,7 @@ def _check_count(num_events: int, settings: Settings) -> None:
 
 def _take(request: Request, caller: Caller, entries: Sequence[Entry]) -> BatchAnswer:
     """Make what is new durable and say what became of each entry."""
+    rates_of(request).take_events(caller.key_id, len(entries))
     events = [entry.read for entry in entries if not isinstance(entry.read, Refusal)]
     rejected = [
         Verdict(index=index, **vars(entry.read))

@@ -29,6 +29,39 @@ class Settings(BaseSettings):
     )
     key: Annotated[SecretStr | None, Field(description="API key of the command line")] = None
 
+    allowed_hosts: Annotated[
+        str,
+        Field(
+            description="names under which the server is reached, comma between them, besides the "
+            "loopback's and `host`; a request for another is refused (DNS rebinding)"
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        str,
+        Field(
+            description="addresses whose X-Forwarded-For and -Proto are believed, comma between "
+            "them"
+        ),
+    ] = ""
+    browser_session_s: Annotated[
+        float, Field(description="how long a browser stays signed in, seconds", gt=0)
+    ] = 43_200.0
+    max_requests_per_min: Annotated[
+        int, Field(description="requests of one key, each API process by itself", ge=1)
+    ] = 60_000
+    max_changes_per_min: Annotated[
+        int, Field(description="commands and other changes of one key", ge=1)
+    ] = 1_200
+    max_events_per_min: Annotated[
+        int, Field(description="events and log lines of one key", ge=1)
+    ] = 12_000_000
+    max_events_per_day: Annotated[
+        int | None, Field(description="quota of events of one key; default: none", ge=1)
+    ] = None
+    max_failures_per_min: Annotated[
+        int, Field(description="requests of one address without a good key", ge=1)
+    ] = 120
+
     num_partitions: Annotated[
         int, Field(description="partitions of a new event log, fixed at its creation", ge=1, le=256)
     ] = 8

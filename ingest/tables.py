@@ -49,13 +49,35 @@ class ApiKey(Base):
     __tablename__ = "api_keys"
     key_id: Mapped[str] = mapped_column(primary_key=True)
     digest: Mapped[str]
+    kind: Mapped[str]  # key, link or browser, see `keys.Kind`
     role: Mapped[str]
     source: Mapped[str]
+    parent_id: Mapped[str | None]  # of a browser session: the key that signed in
     created_at: Mapped[float]
+    expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
+    last_used_at: Mapped[float | None]  # exact to a minute
     max_lr_factor: Mapped[float | None]
     max_commands: Mapped[int | None]  # a run
     needs_approval: Mapped[bool]
+
+
+class AuditEntry(Base):
+    """Somebody changed something, written in the transaction of the change; never changed itself.
+
+    Numbers grow, but on PostgreSQL a smaller one may be committed after a larger one: nobody
+    follows this table by number.
+    """
+
+    __tablename__ = "audit"
+    number: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[float]
+    actor: Mapped[str]
+    address: Mapped[str]
+    request_id: Mapped[str | None]
+    action: Mapped[str]
+    subject: Mapped[str]
+    detail_json: Mapped[str]
 
 
 class LogOffset(Base):

@@ -23,6 +23,7 @@ from ingest.events import Event
 from ingest.instance import ensure_instance
 from ingest.keys import Caller, create_key
 from ingest.log import EventLog
+from ingest.rates import Rates
 from ingest.settings import Settings
 
 SOURCE = "demo"
@@ -84,7 +85,8 @@ def ingesting(
 def ingest_app(settings: Settings, engine: Engine, event_log: EventLog) -> FastAPI:
     """The endpoint alone, and the route that a shipper's cursor needs."""
     app = FastAPI()
-    app.state.settings, app.state.engine, app.state.event_log = settings, engine, event_log
+    app.state.settings, app.state.rates = settings, Rates(settings)
+    app.state.engine, app.state.event_log = engine, event_log
     problems.install(app)
     app.include_router(receive.router)
 

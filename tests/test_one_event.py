@@ -82,9 +82,8 @@ def test_one_shipped_line_reaches_one_optimizer_step_and_one_point_of_the_curve(
     assert places == {"frame", f"latent:{encoder.hash}"}
 
     # curate: a slice of the buffer and a mix that draws from nothing else.
-    with TestClient(
-        create_app(settings), headers={"Authorization": f"Bearer {operator_key}"}
-    ) as api:
+    headers = {"Authorization": f"Bearer {operator_key}"}
+    with TestClient(create_app(settings), "http://127.0.0.1", headers=headers) as api:
         assert api.post("/v1/slices", json={"name": "all", "filter": ""}).status_code == 201
         mix = {"name": "only", "shares": {"all": 1.0}}
         assert api.post("/v1/mixes", json=mix).status_code == 201

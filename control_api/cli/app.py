@@ -2,7 +2,17 @@
 
 import typer
 
-from control_api.cli import agent, commands, curation, health, machine, run, shipping, simulating
+from control_api.cli import (
+    agent,
+    commands,
+    curation,
+    health,
+    machine,
+    run,
+    shipping,
+    simulating,
+)
+from control_api.cli import keys as access
 from control_api.cli.asking import asking
 from control_api.cli.output import Commands
 
@@ -32,9 +42,13 @@ mixes = typer.Typer(name="mixes", help="Shares over slices, versioned.", no_args
 app.command("demo", rich_help_panel=MACHINE)(machine.demo)
 app.command("up", rich_help_panel=MACHINE)(machine.up)
 app.command("train", rich_help_panel=MACHINE)(machine.train)
+app.command("sign-in", rich_help_panel=MACHINE)(access.sign_in)
 app.add_typer(keys, rich_help_panel=MACHINE)
+app.command("audit", rich_help_panel=MACHINE)(access.audit)
 app.add_typer(database, rich_help_panel=MACHINE)
-keys.command("create")(machine.create_key)
+keys.command("create")(access.create_key)
+keys.command("list")(access.list_keys)
+keys.command("revoke")(access.revoke_key)
 database.command("upgrade")(machine.upgrade_database)
 
 app.command("ship", rich_help_panel=DATA_IN)(shipping.ship)

@@ -1,10 +1,9 @@
-"""Commands on the machine itself: start an installation, train a run, make keys, upgrade, demo."""
+"""Commands on the machine itself: start an installation, train a run, upgrade, demo."""
 
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from control_api.cli.options import AsJson, Data, settings_of
-from control_api.cli.output import CommandFailed, answer, talk
+from control_api.cli.output import CommandFailed, answer
 
 if TYPE_CHECKING:
     from ingest.settings import Settings
@@ -46,59 +45,13 @@ def _next_steps(url: str, page: str, data: Path | None) -> str:
     return "\n".join(
         [
             f"Stovetop is up: {page}",
-            f"  describes itself   {url}/docs",
+            f"  describes itself   {url}/openapi.json",
             f"  a key to send with stovetop keys create{where} --role ingest",
             f"  a key to control   stovetop keys create{where} --role operator",
             f"  ship logs          stovetop ship PATH --url {url} --key KEY --follow",
             "Ctrl-C ends it; nothing is lost.",
         ]
     )
-
-
-def create_key(
-    role: Annotated[str, typer.Option(help="ingest, player, viewer, operator or admin.")],
-    *,
-    data: Data = None,
-    source: Annotated[
-        str | None,
-        typer.Option(help="What its events and commands belong to. [the role]", show_default=False),
-    ] = None,
-    max_lr_factor: Annotated[
-        float | None, typer.Option(help="How far one command may move an lr, up or down.")
-    ] = None,
-    max_commands: Annotated[int | None, typer.Option(help="How many it may ask a run.")] = None,
-    needs_approval: Annotated[
-        bool, typer.Option("--needs-approval", help="Its commands wait for `stovetop approve`.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make an API key; it is shown this once. An agent gets one of its own, with limits."""
-    from ingest import keys
-    from ingest.database import open_engine, upgrade, write
-
-    settings = settings_of(data)
-    upgrade(settings)
-    engine = open_engine(settings.resolved_database_url)
-    limits = keys.Limits(max_lr_factor, max_commands, needs_approval)
-    try:
-        with write(engine) as session:
-            key = keys.create_key(session, role, source or role, limits)  # type: ignore[arg-type]
-            caller = keys.authenticate(session, key)
-    except ValueError as error:
-        raise CommandFailed(str(error)) from error
-    finally:
-        engine.dispose()
-    assert caller is not None
-    value = {
-        "key": key,
-        "key_id": caller.key_id,
-        "role": caller.role,
-        "source": caller.source,
-        "limits": asdict(limits),
-    }
-    answer(value, as_json=as_json, text=key)
-    if not as_json:
-        talk(f"role {caller.role}, source {caller.source}; keep it, it can't be shown again")
 
 
 def upgrade_database(data: Data = None, as_json: AsJson = False) -> None:

@@ -29,14 +29,30 @@ def upgrade() -> None:
         "api_keys",
         sa.Column("key_id", sa.String(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
         sa.Column("role", sa.String(), nullable=False),
         sa.Column("source", sa.String(), nullable=False),
+        sa.Column("parent_id", sa.String(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("expires_at", sa.Double(), nullable=True),
         sa.Column("revoked_at", sa.Double(), nullable=True),
+        sa.Column("last_used_at", sa.Double(), nullable=True),
         sa.Column("max_lr_factor", sa.Double(), nullable=True),
         sa.Column("max_commands", sa.Integer(), nullable=True),
         sa.Column("needs_approval", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_api_keys")),
+    )
+    op.create_table(
+        "audit",
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("address", sa.String(), nullable=False),
+        sa.Column("request_id", sa.String(), nullable=True),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("detail_json", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_audit")),
     )
     op.create_table(
         "counters",
@@ -503,6 +519,7 @@ def downgrade() -> None:
 
     op.drop_table("dead_letters")
     op.drop_table("counters")
+    op.drop_table("audit")
     op.drop_table("api_keys")
     op.drop_table("adoption_changes")
     # ### end Alembic commands ###

@@ -18,6 +18,8 @@ from ingest.settings import Settings
 from tests.control_api.shell import Shell
 from tests.serving import serving
 
+# The app answers to the names of this machine only.
+BASE_URL = "http://127.0.0.1"
 AsRole = Callable[[Role], TestClient]
 Limited = Callable[..., TestClient]
 
@@ -42,7 +44,7 @@ def make_key(engine: Engine) -> Callable[[Role], str]:
 @pytest.fixture
 def anonymous(app: FastAPI) -> Iterator[TestClient]:
     """A client without a key; the app runs as long as it does."""
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, base_url=BASE_URL, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -52,7 +54,7 @@ def as_role(anonymous: TestClient, make_key: Callable[[Role], str]) -> AsRole:
 
     def client(role: Role) -> TestClient:
         headers = {"Authorization": f"Bearer {make_key(role)}"}
-        return TestClient(anonymous.app, headers=headers, raise_server_exceptions=False)
+        return TestClient(anonymous.app, BASE_URL, headers=headers, raise_server_exceptions=False)
 
     return client
 
@@ -65,7 +67,7 @@ def limited(anonymous: TestClient, engine: Engine) -> Limited:
         with write(engine) as session:
             key = create_key(session, "operator", "agent", Limits(**limits))
         headers = {"Authorization": f"Bearer {key}"}
-        return TestClient(anonymous.app, headers=headers, raise_server_exceptions=False)
+        return TestClient(anonymous.app, BASE_URL, headers=headers, raise_server_exceptions=False)
 
     return client
 

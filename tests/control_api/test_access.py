@@ -1,28 +1,48 @@
-"""Every route under /v1 needs a key of the right role, and the API describes itself completely."""
+"""Every route declares who may call it, keeps to that, and the API describes itself completely."""
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import pytest
-from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.testclient import TestClient
 from sqlalchemy import update
+from starlette.routing import Mount
 
+from control_api.guard import DESCRIPTION_PATH, Undeclared, check_guarded, roles_of
+from ingest.access import require
 from ingest.database import write
-from ingest.keys import Role
+from ingest.keys import Caller, Role
 from ingest.tables import ApiKey
 from tests.control_api.conftest import AsRole
 
 ROLES: tuple[Role, ...] = get_args(Role)
 READERS = {"viewer", "operator", "admin"}
-# The only routes that are not "read: viewer, write: operator".
+OPEN = {("GET", "/"), ("GET", "/livez"), ("GET", "/readyz"), ("POST", "/v1/sign-in")}
+# The only other routes that are not "read: viewer, write: operator".
 ALLOWED: dict[tuple[str, str], set[str]] = {
-    ("post", "/v1/events"): {"ingest", "admin"},
-    ("post", "/v1/logs/neuralos"): {"ingest", "admin"},
-    ("get", "/v1/instance"): set(ROLES),
-    ("post", "/v1/mixes/preview"): READERS,
+    ("POST", "/v1/events"): {"ingest", "admin"},
+    ("POST", "/v1/logs/neuralos"): {"ingest", "admin"},
+    ("GET", "/v1/instance"): set(ROLES),
+    ("POST", "/v1/mixes/preview"): READERS,
+    ("DELETE", "/v1/sign-in"): set(ROLES),
+    ("GET", "/v1/keys"): {"admin"},
+    ("DELETE", "/v1/keys/{key_id}"): {"admin"},
+    ("GET", "/v1/audit"): {"admin"},
 }
+
+
+def routes(app: FastAPI) -> Iterator[tuple[str, str, RouteContext]]:
+    """Every method of every route that the app serves, in its description or not."""
+    for route in iter_route_contexts(app.routes):
+        for method in route.methods or {"GET"}:
+            if route.path != DESCRIPTION_PATH:
+                yield method, str(route.path), route
+
+
+def guarded(app: FastAPI) -> list[tuple[str, str]]:
+    return [(method, path) for method, path, _ in routes(app) if (method, path) not in OPEN]
 
 
 def operations(app: FastAPI) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -31,12 +51,8 @@ def operations(app: FastAPI) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield method, path, operation
 
 
-def guarded(app: FastAPI) -> list[tuple[str, str]]:
-    return [(method, path) for method, path, _ in operations(app) if path.startswith("/v1/")]
-
-
 def allowed(method: str, path: str) -> set[str]:
-    default = READERS if method == "get" else {"operator", "admin"}
+    default = READERS if method == "GET" else {"operator", "admin"}
     return ALLOWED.get((method, path), default)
 
 
@@ -44,7 +60,47 @@ def filled(path: str) -> str:
     return path.replace("{number}", "1").replace("{", "").replace("}", "")
 
 
-def test_nothing_under_v1_answers_without_a_key(app: FastAPI, anonymous: TestClient) -> None:
+def test_the_walk_sees_every_operation_of_the_description(app: FastAPI) -> None:
+    described = {(method.upper(), path) for method, path, _ in operations(app)}
+    assert len(described) > 30
+    assert {(method, path) for method, path, _ in routes(app)} == described | {("GET", "/")}
+
+
+def test_every_route_declares_the_roles_that_it_is_for(app: FastAPI) -> None:
+    for method, path, route in routes(app):
+        expected = None if (method, path) in OPEN else allowed(method, path)
+        assert (method, path, roles_of(route)) == (method, path, expected)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_app_with_a_route_that_declares_no_role_does_not_start(
+    app: FastAPI, method: str
+) -> None:
+    router = APIRouter()
+    router.add_api_route("/v1/forgotten", lambda: "secret", methods=[method])
+    app.include_router(router)
+    with pytest.raises(Undeclared, match="/v1/forgotten"), TestClient(app):
+        pass
+
+
+def test_an_app_with_a_mount_does_not_start(app: FastAPI) -> None:
+    app.router.routes.append(Mount("/files", app=FastAPI()))
+    with pytest.raises(Undeclared, match="/files"), TestClient(app):
+        pass
+
+
+def test_a_role_that_is_needed_deep_in_the_dependencies_counts(app: FastAPI) -> None:
+    def checked(caller: Annotated[Caller, Depends(require("admin"))]) -> Caller:
+        return caller
+
+    @app.get("/v1/deep")
+    def deep(caller: Annotated[Caller, Depends(checked)]) -> str:
+        return caller.role
+
+    check_guarded(app)
+
+
+def test_no_guarded_route_answers_without_a_key(app: FastAPI, anonymous: TestClient) -> None:
     for method, path in guarded(app):
         answer = anonymous.request(method, filled(path))
         assert (method, path, answer.status_code) == (method, path, 401)
@@ -79,12 +135,7 @@ def test_every_refusal_is_described_as_problem_json(app: FastAPI) -> None:
 
 
 def test_no_route_hides_another(app: FastAPI) -> None:
-    served = [
-        (method, route.path)
-        for route in app.routes
-        if isinstance(route, APIRoute)
-        for method in route.methods
-    ]
+    served = [(method, path) for method, path, _ in routes(app)]
     assert len(served) == len(set(served))
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, text
 from control_api.app import create_app
 from ingest.database import write
 from ingest.settings import Settings
+from tests.control_api.conftest import BASE_URL
 
 
 def test_it_is_ready_when_all_it_needs_is_there(anonymous: TestClient) -> None:
@@ -36,5 +37,5 @@ def test_a_log_that_is_gone_is_not_ready(anonymous: TestClient, app: FastAPI) ->
 def test_an_installation_keeps_its_id_over_restarts(viewer: TestClient, settings: Settings) -> None:
     first = viewer.get("/v1/instance").json()
     assert (first["role"], first["source"]) == ("viewer", "source-of-viewer")
-    with TestClient(create_app(settings), headers=dict(viewer.headers)) as restarted:
+    with TestClient(create_app(settings), BASE_URL, headers=dict(viewer.headers)) as restarted:
         assert restarted.get("/v1/instance").json() == first

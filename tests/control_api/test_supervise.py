@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 
-from control_api.remote import Remote, RemoteError
+from control_api.remote import Answer, Remote, RemoteError
+from ingest.database import write
+from ingest.keys import create_key
 from ingest.settings import Settings
 from tests.control_api.processes import DEADLINE_S, is_alive, until
 
@@ -63,14 +66,23 @@ def up(settings: Settings) -> Iterator[Callable[..., Up]]:
             each.end(signal.SIGKILL)
 
 
-def page_reader(said: dict[str, Any]) -> Remote:
-    return Remote(said["url"], said["page"].partition("#key=")[2])
+@pytest.fixture
+def reader(engine: Engine) -> str:
+    with write(engine) as session:
+        return create_key(session, "viewer", "somebody")
 
 
-def test_a_kill_9_takes_all_along_and_the_next_up_goes_on(up: Callable[..., Up]) -> None:
+def sign_in(said: dict[str, Any]) -> Answer:
+    token = said["page"].partition("#once=")[2]
+    return Remote(said["url"], "").post("/v1/sign-in", {"key": token})
+
+
+def test_a_kill_9_takes_all_along_and_the_next_up_goes_on(
+    up: Callable[..., Up], reader: str
+) -> None:
     first = up()
     said = first.announced()
-    instance = page_reader(said).get("/v1/instance")
+    instance = Remote(said["url"], reader).get("/v1/instance")
     until(lambda: len(first.children()) >= 2)
     children = first.children()
     first.end(signal.SIGKILL)
@@ -78,10 +90,11 @@ def test_a_kill_9_takes_all_along_and_the_next_up_goes_on(up: Callable[..., Up])
 
     second = up(port=int(said["url"].rpartition(":")[2]))
     said_again = second.announced()
-    again = page_reader(said_again).get("/v1/instance")
+    again = Remote(said_again["url"], reader).get("/v1/instance")
     assert (said_again["url"], again["instance_id"]) == (said["url"], instance["instance_id"])
     with pytest.raises(RemoteError):
-        page_reader(said).get("/v1/instance")  # the page's key lives as long as its `up`
+        sign_in(said)  # an address that nobody has used lives as long as its `up`
+    assert sign_in(said_again)["role"] == "viewer"
 
 
 def test_a_second_up_on_a_live_folder_is_refused(up: Callable[..., Up]) -> None:
@@ -104,7 +117,7 @@ def test_sigterm_ends_it_in_order(up: Callable[..., Up]) -> None:
 
 
 def test_an_event_that_was_acknowledged_is_consumed(
-    up: Callable[..., Up], settings: Settings
+    up: Callable[..., Up], settings: Settings, reader: str
 ) -> None:
     said = up().announced()
     made = subprocess.run(
@@ -123,15 +136,17 @@ def test_an_event_that_was_acknowledged_is_consumed(
     }
     answer = Remote(said["url"], json.loads(made.stdout)["key"]).post("/v1/events", [event])
     assert answer == {"accepted": 1, "duplicate": 0, "rejected": []}
-    until(lambda: page_reader(said).get("/v1/stages")["events"] == 1)
+    until(lambda: Remote(said["url"], reader).get("/v1/stages")["events"] == 1)
 
 
-def test_an_api_that_dies_is_started_again_and_requests_wait_for_it(up: Callable[..., Up]) -> None:
+def test_an_api_that_dies_is_started_again_and_requests_wait_for_it(
+    up: Callable[..., Up], reader: str
+) -> None:
     running = up()
-    reader = page_reader(running.announced())
+    remote = Remote(running.announced()["url"], reader)
     (api,) = [pid for pid in running.children() if b"control_api.serve" in cmdline(pid)]
     os.kill(api, signal.SIGKILL)
-    assert "instance_id" in reader.get("/v1/instance")
+    assert "instance_id" in remote.get("/v1/instance")
     assert api not in running.children()
 
 

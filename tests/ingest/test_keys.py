@@ -1,11 +1,27 @@
 """API keys and who they let in; this installation's name."""
 
+import time
+
 import pytest
 from sqlalchemy import Engine
 
 from ingest.database import read, write
 from ingest.instance import ensure_instance
-from ingest.keys import ROLES, UNLIMITED, Caller, Limits, Role, allows, authenticate, create_key
+from ingest.keys import (
+    LAST_USED_EVERY_S,
+    ROLES,
+    UNLIMITED,
+    Caller,
+    Kind,
+    Limits,
+    Role,
+    allows,
+    authenticate,
+    create_key,
+    find_key,
+    record_use,
+    revoke,
+)
 from ingest.tables import ApiKey
 
 
@@ -42,7 +58,9 @@ def test_a_key_with_another_secret_is_nobody(engine: Engine) -> None:
     assert caller_of(engine, forged) is None
 
 
-@pytest.mark.parametrize("key", ["", "st_", "st_00000000_" + "A" * 43, "x" * 5_000, "st_\u00e9"])
+@pytest.mark.parametrize(
+    "key", ["", "st_", "st_" + "0" * 16 + "_" + "A" * 43, "x" * 5_000, "st_\u00e9"]
+)
 def test_what_is_no_key_is_nobody(engine: Engine, key: str) -> None:
     assert caller_of(engine, key) is None
 
@@ -50,8 +68,62 @@ def test_what_is_no_key_is_nobody(engine: Engine, key: str) -> None:
 def test_a_revoked_key_is_nobody(engine: Engine) -> None:
     key = make_key(engine)
     with write(engine) as session:
-        session.get_one(ApiKey, key.split("_")[1]).revoked_at = 1.0
+        revoke(session, key.split("_")[1])
     assert caller_of(engine, key) is None
+
+
+def test_revoking_a_key_again_keeps_the_first_time(engine: Engine) -> None:
+    key_id = make_key(engine).split("_")[1]
+    with write(engine) as session:
+        first = revoke(session, key_id).revoked_at
+        assert revoke(session, key_id).revoked_at == first
+
+
+def test_revoking_what_is_no_key_says_so(engine: Engine) -> None:
+    with write(engine) as session, pytest.raises(LookupError, match="'nobody'"):
+        revoke(session, "nobody")
+
+
+def test_an_expired_key_is_nobody(engine: Engine) -> None:
+    with write(engine) as session:
+        key = create_key(session, "viewer", "demo", expires_at=time.time() + 60)
+        assert authenticate(session, key) is not None
+        session.get_one(ApiKey, key.split("_")[1]).expires_at = time.time() - 1e-3
+        assert authenticate(session, key) is None
+
+
+@pytest.mark.parametrize("expires_at", [0.0, float("nan"), float("inf"), -1.0])
+def test_a_key_that_is_over_before_it_begins_is_refused(engine: Engine, expires_at: float) -> None:
+    with write(engine) as session, pytest.raises(ValueError, match="expires_at: "):
+        create_key(session, "viewer", "demo", expires_at=expires_at)
+
+
+@pytest.mark.parametrize("kind", ["link", "browser"])
+def test_what_signs_a_browser_in_or_keeps_it_signed_in_is_no_key(
+    engine: Engine, kind: Kind
+) -> None:
+    with write(engine) as session:
+        key = create_key(session, "admin", "page", kind=kind)
+        assert authenticate(session, key) is None
+        assert find_key(session, key, kind=kind) is not None
+
+
+def test_a_use_is_noted_once_a_minute(engine: Engine) -> None:
+    key_id = make_key(engine).split("_")[1]
+    with write(engine) as session:
+        row = session.get_one(ApiKey, key_id)
+        record_use(session, key_id)
+        session.refresh(row)
+        first = row.last_used_at
+        assert first is not None
+        record_use(session, key_id)
+        session.refresh(row)
+        assert row.last_used_at == first
+        row.last_used_at = first - LAST_USED_EVERY_S - 1
+        session.flush()
+        record_use(session, key_id)
+        session.refresh(row)
+        assert row.last_used_at >= first
 
 
 def test_a_role_that_does_not_exist_is_refused(engine: Engine) -> None:

@@ -93,7 +93,7 @@ def test_anybody_sees_over_the_api_what_was_wrong_and_what_was_done(
     rescued(max_steps=250)
     with write(engine) as session:
         headers = {"Authorization": f"Bearer {create_key(session, 'viewer', 'anybody')}"}
-    with TestClient(create_app(settings), headers=headers) as client:
+    with TestClient(create_app(settings), "http://127.0.0.1", headers=headers) as client:
         query = {"name": "divergence", "branch": "main"}
         [signal] = client.get("/v1/runs/run/health", params=query).json()["items"]
         command = client.get(f"/v1/commands/{signal['command_id']}").json()
