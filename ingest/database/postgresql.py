@@ -1,0 +1,123 @@
+"""PostgreSQL by psycopg 3: READ COMMITTED for writers, one snapshot for readers.
+
+Guaranteed: what may be tried again comes as sqlalchemy's OperationalError: a lost connection, a
+lock that another holds for too long, a deadlock, a statement past its time, a server that can't be
+written to. No transaction of ours waits forever: the server ends what takes longer than `_LIMITS`.
+Decision: PostgreSQL has no NUL in its texts; one becomes U+2400, the sign for it. JSON has it
+escaped and dead letters keep the original bytes, so nothing of an event is lost by that.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
+from sqlalchemy.exc import OperationalError
+
+from ingest.database.listening import ListeningLookout
+
+# Of one process: the API's threads are the most that ask at once; each connection is a process of
+# the server's, which takes 100 by default.
+POOL_SIZE = 5
+MAX_MORE_CONNECTIONS = 15
+POOL_WAIT_S = 5.0
+
+_LIMITS = {
+    "statement_timeout": "120s",
+    "idle_in_transaction_session_timeout": "120s",
+}
+_CONNECTION = {
+    "application_name": "stovetop",
+    "connect_timeout": "5",
+    "keepalives_idle": "20",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",  # ms until what nobody acknowledges is a lost connection
+    "target_session_attrs": "read-write",  # after a fail-over not the one that only reads now
+}
+_NUL, _SIGN_OF_NUL = "\x00", "\u2400"
+_IDLE_FOR_TOO_LONG = "25P03"
+
+
+def open_engine(url: URL, *, busy_timeout_s: float) -> Engine:
+    """See `Dialect`; what the URL's query says of the connection holds before ours."""
+    limits = {**_LIMITS, "lock_timeout": f"{max(1, round(busy_timeout_s * 1000))}ms"}
+    options = [f"-c {name}={value}" for name, value in limits.items()]
+    own = {name: value for name, value in _CONNECTION.items() if name not in url.query}
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg").difference_update_query(["options"]),
+        connect_args={**own, "options": " ".join([*options, *_given_options(url)])},
+        pool_pre_ping=True,
+        pool_size=POOL_SIZE,
+        max_overflow=MAX_MORE_CONNECTIONS,
+        pool_timeout=POOL_WAIT_S,
+    )
+    event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
+    event.listen(engine, "handle_error", _as_outage)
+    return engine
+
+
+def _given_options(url: URL) -> Sequence[str]:
+    given = url.query.get("options", ())
+    return [given] if isinstance(given, str) else given
+
+
+def _without_nul(
+    _connection: Connection,
+    _cursor: object,
+    statement: str,
+    parameters: Any,
+    _context: object,
+    executemany: bool,
+) -> tuple[str, Any]:
+    rows: Sequence[Mapping[str, object]] = parameters if executemany else [parameters]
+    if not any(type(v) is str and _NUL in v for row in rows for v in row.values()):
+        return statement, parameters
+    clean = [{name: _signed(value) for name, value in row.items()} for row in rows]
+    return statement, clean if executemany else clean[0]
+
+
+def _signed(value: object) -> object:
+    return value.replace(_NUL, _SIGN_OF_NUL) if isinstance(value, str) else value
+
+
+def _as_outage(context: ExceptionContext) -> None:
+    """Whoever slept inside a transaction has lost the connection, whatever psycopg files it as."""
+    error = context.original_exception
+    if getattr(error, "sqlstate", None) == _IDLE_FOR_TOO_LONG:
+        raise OperationalError(context.statement, context.parameters, error) from error
+
+
+def writing(engine: Engine) -> Engine:
+    """See `Dialect`."""
+    return engine
+
+
+def reading(engine: Engine) -> Engine:
+    """See `Dialect`."""
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def take_turn(connection: Connection, name: str) -> None:
+    """See `Dialect`."""
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name}
+    )
+
+
+def begin_migration(connection: Connection) -> None:
+    """See `Dialect`."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text("SET LOCAL lock_timeout = 0"))
+    take_turn(connection, "migrations")
+
+
+def announce(connection: Connection, channel: str, word: str) -> None:
+    """See `Dialect`."""
+    connection.execute(
+        text("SELECT pg_notify(:channel, :word)"), {"channel": channel, "word": word}
+    )
+
+
+def open_lookout(engine: Engine, statement: str, channel: str, word: str) -> ListeningLookout:
+    """See `Dialect`."""
+    return ListeningLookout(engine, statement, channel, word)
