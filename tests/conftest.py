@@ -1,7 +1,9 @@
 """Fixtures that every test may use: a fresh installation with its schema made by the migrations."""
 
+import os
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import hypothesis
@@ -10,28 +12,75 @@ from sqlalchemy import Engine
 
 from ingest.database import open_engine, upgrade
 from ingest.settings import Settings
+from tests.databases import SQLITE, Database, PostgresDatabase, SqliteDatabase, databases_of
+from tests.postgres import Cluster, why_missing
 
 # How long an example takes is the machine's load, not a property of ours.
 hypothesis.settings.register_profile("stovetop", deadline=None)
 hypothesis.settings.load_profile("stovetop")
 
+TESTS = Path(__file__).parent
+TEMPLATE = "migrated"
+
+_numbers = count(1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with a database runs on those that `tests/databases.py` says."""
+    if "database" in metafunc.fixturenames:
+        module = Path(metafunc.module.__file__).relative_to(TESTS).as_posix()
+        kinds = databases_of(module, metafunc.function.__name__)
+        metafunc.parametrize("database", kinds, indirect=True)
+
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database at the newest schema, migrated once; tests copy it."""
-    settings = Settings(data=tmp_path_factory.mktemp("migrated"))
+    """An SQLite file at the newest schema, migrated once; tests copy it."""
+    settings = Settings(data=tmp_path_factory.mktemp("migrated"), database_url=None)
     upgrade(settings)
     return settings.data / "stovetop.db"
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A real PostgreSQL with a database at the newest schema, which tests take as their template."""
+    if missing := why_missing():
+        assert not os.environ.get("CI"), missing
+        pytest.skip(missing)
+    cluster = Cluster()
+    cluster.start()
+    cluster.create(TEMPLATE)
+    upgrade(Settings(data=tmp_path_factory.mktemp("data"), database_url=cluster.url(TEMPLATE)))
+    yield cluster
+    cluster.remove()
+
+
 @pytest.fixture
-def settings(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A fresh installation of its own in a temporary folder; no STOVETOP_* leaks in."""
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """The test's own database, of the kind that it is run on."""
+    if request.param == SQLITE:
+        path = tmp_path / "data" / "stovetop.db"
+        path.parent.mkdir()
+        shutil.copy(request.getfixturevalue("migrated"), path)
+        yield SqliteDatabase(path)
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    name = f"test_{next(_numbers)}"
+    cluster.create(name, TEMPLATE)
+    yield PostgresDatabase(cluster, name)
+    cluster.drop(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A fresh installation in a temporary folder, for processes of it too; no STOVETOP_* leaks."""
     for name in Settings.model_fields:
         monkeypatch.delenv(f"STOVETOP_{name.upper()}", raising=False)
     data = tmp_path / "data"
-    data.mkdir()
-    shutil.copy(migrated, data / "stovetop.db")
+    data.mkdir(exist_ok=True)
+    if isinstance(database, SqliteDatabase):
+        return Settings(data=data)
+    monkeypatch.setenv("STOVETOP_DATABASE_URL", database.url)
     return Settings(data=data)
 
 

@@ -88,9 +88,9 @@ class ListeningLookout:
 def _own_connection(engine: Engine) -> psycopg.Connection:
     """A connection as the engine makes them, which is none of its pool's."""
     borrowed = engine.raw_connection()
-    borrowed.detach()
     connection = borrowed.driver_connection
     assert isinstance(connection, psycopg.Connection)
+    borrowed.detach()
     connection.autocommit = True
     return connection
 

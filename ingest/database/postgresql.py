@@ -8,7 +8,6 @@ escaped and dead letters keep the original bytes, so nothing of an event is lost
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
 from sqlalchemy.exc import OperationalError
@@ -65,19 +64,26 @@ def _without_nul(
     _connection: Connection,
     _cursor: object,
     statement: str,
-    parameters: Any,
+    parameters: Mapping[str, object] | Sequence[Mapping[str, object]],
     _context: object,
-    executemany: bool,
-) -> tuple[str, Any]:
-    rows: Sequence[Mapping[str, object]] = parameters if executemany else [parameters]
-    if not any(type(v) is str and _NUL in v for row in rows for v in row.values()):
-        return statement, parameters
-    clean = [{name: _signed(value) for name, value in row.items()} for row in rows]
-    return statement, clean if executemany else clean[0]
+    _is_many: bool,
+) -> tuple[str, Mapping[str, object] | Sequence[Mapping[str, object]]]:
+    if isinstance(parameters, Mapping):
+        return statement, _clean(parameters) if _holds_nul(parameters) else parameters
+    if any(_holds_nul(row) for row in parameters):
+        return statement, [_clean(row) for row in parameters]
+    return statement, parameters
 
 
-def _signed(value: object) -> object:
-    return value.replace(_NUL, _SIGN_OF_NUL) if isinstance(value, str) else value
+def _holds_nul(row: Mapping[str, object]) -> bool:
+    return any(type(value) is str and _NUL in value for value in row.values())
+
+
+def _clean(row: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: value.replace(_NUL, _SIGN_OF_NUL) if isinstance(value, str) else value
+        for name, value in row.items()
+    }
 
 
 def _as_outage(context: ExceptionContext) -> None:

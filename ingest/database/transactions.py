@@ -46,10 +46,12 @@ def migrating(url: str) -> Iterator[Connection]:
     """One transaction for the schema's migrations: it may take its time, and others wait for it."""
     engine = open_engine(url)
     dialect = _dialect(engine)
-    with dialect.writing(engine).begin() as connection:
-        dialect.begin_migration(connection)
-        yield connection
-    engine.dispose()
+    try:
+        with dialect.writing(engine).begin() as connection:
+            dialect.begin_migration(connection)
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def next_number(session: Session, counter: str, count: int = 1) -> int:

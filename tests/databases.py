@@ -1,0 +1,92 @@
+"""The databases that tests run on: which test on which, and how to trouble one.
+
+The rule: a test with an installation of its own runs on SQLite and on PostgreSQL. The exceptions are
+`LONG`, modules that train a model for real or start whole processes, minutes in all: these run on
+SQLite, and on PostgreSQL only the tests of them that are in `CHOSEN`, one for each thing that a run
+asks of its database there (start, command, rollback, crash and resume, several ranks).
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import MetaData, create_engine
+
+from tests.postgres import Cluster
+
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+LONG: tuple[str, ...] = ()
+CHOSEN: tuple[str, ...] = ()
+
+
+def databases_of(module: str, test: str) -> list[str]:
+    """What a test runs on; `module` is its file's path from `tests/` on."""
+    if module in LONG and f"{module}::{test}" not in CHOSEN:
+        return [SQLITE]
+    return [SQLITE, POSTGRESQL]
+
+
+class Database(Protocol):
+    """One test's own database, at the newest schema."""
+
+    url: str
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Somebody else writes, all the time; reading is free."""
+
+    def away(self) -> AbstractContextManager[None]:
+        """Nobody reaches it; open connections break."""
+
+
+class SqliteDatabase:
+    """A file."""
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"sqlite:///{path}"
+        self._path = path
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """See `Database`."""
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """See `Database`; who has the file open keeps it."""
+        elsewhere = self._path.with_name("elsewhere.db")
+        self._path.rename(elsewhere)
+        self._path.mkdir()  # nobody can open it now
+        yield
+        self._path.rmdir()
+        elsewhere.rename(self._path)
+
+
+class PostgresDatabase:
+    """A database of the tests' cluster."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.url = cluster.url(name)
+        self._cluster = cluster
+        self._name = name
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """See `Database`."""
+        engine = create_engine(self.url)
+        with engine.begin() as connection:
+            metadata = MetaData()
+            metadata.reflect(connection)
+            names = ", ".join(metadata.tables)
+            connection.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
+            yield
+        engine.dispose()
+
+    def away(self) -> AbstractContextManager[None]:
+        """See `Database`."""
+        return self._cluster.closed(self._name)
