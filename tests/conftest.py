@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from itertools import count
+from contextlib import closing
 from pathlib import Path
 
 import hypothesis
@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from ingest.database import open_engine, upgrade
 from ingest.settings import Settings
-from tests.databases import SQLITE, Database, PostgresDatabase, SqliteDatabase, databases_of
+from tests.databases import POSTGRESQL, Database, SqliteDatabase, Stock, databases_of
 from tests.postgres import Cluster, why_missing
 
 # How long an example takes is the machine's load, not a property of ours.
@@ -21,8 +21,6 @@ hypothesis.settings.load_profile("stovetop")
 
 TESTS = Path(__file__).parent
 TEMPLATE = "migrated"
-
-_numbers = count(1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,33 +40,38 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A real PostgreSQL with a database at the newest schema, which tests take as their template."""
+def cluster() -> Iterator[Cluster]:
+    """A real PostgreSQL."""
     if missing := why_missing():
         assert not os.environ.get("CI"), missing
         pytest.skip(missing)
     cluster = Cluster()
     cluster.start()
-    cluster.create(TEMPLATE)
-    upgrade(Settings(data=tmp_path_factory.mktemp("data"), database_url=cluster.url(TEMPLATE)))
     yield cluster
     cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def stock(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
+    """Databases at the newest schema, migrated once."""
+    cluster.create(TEMPLATE)
+    data = tmp_path_factory.mktemp("template")
+    upgrade(Settings(data=data, database_url=cluster.url(TEMPLATE)))
+    with closing(Stock(cluster, TEMPLATE)) as stock:
+        yield stock
 
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """The test's own database, of the kind that it is run on."""
-    if request.param == SQLITE:
-        path = tmp_path / "data" / "stovetop.db"
-        path.parent.mkdir()
-        shutil.copy(request.getfixturevalue("migrated"), path)
-        yield SqliteDatabase(path)
+    if request.param == POSTGRESQL:
+        with request.getfixturevalue("stock").database() as database:
+            yield database
         return
-    cluster: Cluster = request.getfixturevalue("cluster")
-    name = f"test_{next(_numbers)}"
-    cluster.create(name, TEMPLATE)
-    yield PostgresDatabase(cluster, name)
-    cluster.drop(name)
+    path = tmp_path / "data" / "stovetop.db"
+    path.parent.mkdir()
+    shutil.copy(request.getfixturevalue("migrated"), path)
+    yield SqliteDatabase(path)
 
 
 @pytest.fixture

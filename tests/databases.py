@@ -1,15 +1,18 @@
 """The databases that tests run on: which test on which, and how to trouble one.
 
-The rule: a test with an installation of its own runs on SQLite and on PostgreSQL. The exceptions are
-`LONG`, modules that train a model for real or start whole processes, minutes in all: these run on
-SQLite, and on PostgreSQL only the tests of them that are in `CHOSEN`, one for each thing that a run
-asks of its database there (start, command, rollback, crash and resume, several ranks).
+The rule: a test with an installation of its own runs on SQLite and on PostgreSQL. The exceptions
+are `LONG`, modules that train a model for real or start whole processes, minutes in all: these run
+on SQLite, and on PostgreSQL only the tests of them that are in `CHOSEN`, one for each thing that a
+run asks of its database there (start, command, rollback, crash and resume, several ranks).
 """
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
+from itertools import count
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Protocol
 
 from sqlalchemy import MetaData, create_engine
@@ -17,6 +20,9 @@ from sqlalchemy import MetaData, create_engine
 from tests.postgres import Cluster
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+READY_WITHIN_S = 60.0
+_SCHEMA = "SELECT version_num FROM alembic_version"
 
 LONG: tuple[str, ...] = ()
 CHOSEN: tuple[str, ...] = ()
@@ -65,6 +71,45 @@ class SqliteDatabase:
         yield
         self._path.rmdir()
         elsewhere.rename(self._path)
+
+
+class Stock:
+    """Databases of a cluster, equal to a template: made once, and emptied after each test.
+
+    That is done while the next test runs on another one.
+    """
+
+    def __init__(self, cluster: Cluster, template: str) -> None:
+        self._cluster = cluster
+        self._template = template
+        self._numbers = count(1)
+        self._ready: SimpleQueue[str] = SimpleQueue()
+        self._worker = ThreadPoolExecutor(max_workers=1)
+        for _ in range(2):
+            self._worker.submit(self._make)
+
+    @contextmanager
+    def database(self) -> Iterator["PostgresDatabase"]:
+        """One for a test."""
+        name = self._ready.get(timeout=READY_WITHIN_S)
+        yield PostgresDatabase(self._cluster, name)
+        self._worker.submit(self._renew, name)
+
+    def close(self) -> None:
+        """Make no more."""
+        self._worker.shutdown()
+
+    def _make(self) -> None:
+        name = f"test_{next(self._numbers)}"
+        self._cluster.create(name, self._template)
+        self._ready.put(name)
+
+    def _renew(self, name: str) -> None:
+        if self._cluster.value(name, _SCHEMA) != self._cluster.value(self._template, _SCHEMA):
+            self._make()
+            return
+        self._cluster.empty(name, keeping="alembic_version")
+        self._ready.put(name)
 
 
 class PostgresDatabase:

@@ -1,8 +1,8 @@
 """A real PostgreSQL on this machine: the tests' own cluster, reached through a UNIX socket only.
 
 In: the server that `make build/postgres/ready` installs. Out: a cluster in a temporary folder that
-can be stopped, killed and started again with what it had; it dies with whoever started it. Decision:
-its default collation is English, so that an order which is right here is right by our own doing.
+can be stopped and started again with what it had; it dies with whoever started it. Decision: its
+default collation is English, so that an order which is right here is right by our own doing.
 """
 
 import os
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -35,6 +36,15 @@ SETTINGS = {
     "deadlock_timeout": "100ms",
     "log_min_messages": "fatal",
 }
+
+_THROW_OUT = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+    "WHERE datname = %s AND pid <> pg_backend_pid()"
+)
+_USED = (
+    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace "
+    "AND pg_relation_size(oid) > 0 AND relname <> %s"
+)
 
 
 def why_missing() -> str | None:
@@ -100,17 +110,28 @@ class Cluster:
         """A new database, equal to the template."""
         self._administrate("CREATE DATABASE {} TEMPLATE {}", name, template)
 
-    def drop(self, name: str) -> None:
-        """The database is gone, and with it whoever still was in it."""
-        self._administrate("DROP DATABASE {} WITH (FORCE)", name)
+    def value(self, name: str, query: LiteralString) -> object:
+        """The one value that a query gives."""
+        with self.connection(name) as connection:
+            row = connection.execute(query).fetchone()
+            return row and row[0]
+
+    def empty(self, name: str, *, keeping: str) -> None:
+        """Throw everybody out of the database, and then all rows but those of one table."""
+        with self.connection(name) as connection:
+            connection.execute(_THROW_OUT, [name])
+            used = connection.execute(_USED, [keeping]).fetchall()
+            if used:
+                tables = sql.SQL(", ").join(sql.Identifier(table) for (table,) in used)
+                truncate = sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE")
+                connection.execute(truncate.format(tables))
 
     @contextmanager
     def closed(self, name: str) -> Iterator[None]:
         """Nobody can connect to the database; who had is thrown out."""
         self._administrate("ALTER DATABASE {} ALLOW_CONNECTIONS false", name)
         with self.connection() as connection:
-            throw_out = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-            connection.execute(throw_out, [name])
+            connection.execute(_THROW_OUT, [name])
         yield
         self._administrate("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
 
