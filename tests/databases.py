@@ -22,7 +22,10 @@ from tests.postgres import Cluster
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
 READY_WITHIN_S = 60.0
-_SCHEMA = "SELECT version_num FROM alembic_version"
+_SCHEMA = (
+    "SELECT version_num || ', tables: ' || "
+    "(SELECT count(*) FROM pg_tables WHERE schemaname = 'public') FROM alembic_version"
+)
 
 LONG: tuple[str, ...] = ()
 CHOSEN: tuple[str, ...] = ()

@@ -34,7 +34,9 @@ _CONNECTION = {
     "target_session_attrs": "read-write",  # after a fail-over not the one that only reads now
 }
 _NUL, _SIGN_OF_NUL = "\x00", "\u2400"
-_IDLE_FOR_TOO_LONG = "25P03"
+# What psycopg files under other errors: who slept inside a transaction has lost the connection, and
+# a table that is not there comes with the schema's upgrade (SQLite calls that operational, too).
+_OUTAGES = ("25P03", "42P01")
 
 
 def open_engine(url: URL, *, busy_timeout_s: float) -> Engine:
@@ -87,9 +89,8 @@ def _clean(row: Mapping[str, object]) -> dict[str, object]:
 
 
 def _as_outage(context: ExceptionContext) -> None:
-    """Whoever slept inside a transaction has lost the connection, whatever psycopg files it as."""
     error = context.original_exception
-    if getattr(error, "sqlstate", None) == _IDLE_FOR_TOO_LONG:
+    if getattr(error, "sqlstate", None) in _OUTAGES:
         raise OperationalError(context.statement, context.parameters, error) from error
 
 
