@@ -138,3 +138,7 @@ class PostgresDatabase:
     def away(self) -> AbstractContextManager[None]:
         """See `Database`."""
         return self._cluster.closed(self._name)
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """The server neither answers nor hangs up to those who are connected."""
+        return self._cluster.frozen(self._name)

@@ -41,6 +41,7 @@ _THROW_OUT = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
     "WHERE datname = %s AND pid <> pg_backend_pid()"
 )
+_CONNECTED = "SELECT pid FROM pg_stat_activity WHERE datname = %s"
 _USED = (
     "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace "
     "AND pg_relation_size(oid) > 0 AND relname <> %s"
@@ -134,6 +135,17 @@ class Cluster:
             connection.execute(_THROW_OUT, [name])
         yield
         self._administrate("ALTER DATABASE {} ALLOW_CONNECTIONS true", name)
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Whoever is connected to the database is neither answered nor thrown out."""
+        with self.connection() as connection:
+            found = connection.execute(_CONNECTED, [name]).fetchall()
+        for (pid,) in found:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+        for (pid,) in found:
+            os.kill(pid, signal.SIGCONT)
 
     def connection(self, name: str = "postgres") -> psycopg.Connection:
         """A connection of one's own, each statement a transaction."""

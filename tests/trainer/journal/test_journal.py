@@ -78,9 +78,21 @@ def test_writing_does_not_wait_while_the_database_is_locked(
         with database.locked():
             journal.write(*(step(number) for number in range(1, 1001)))
             assert not journal.flush(0.05)
-        assert journal.flush(20.0)
+        assert journal.flush(60.0)
     assert len(losses(engine)) == 1000
     engine.dispose()
+
+
+def test_an_outage_amid_the_run_loses_nothing(
+    engine: Engine, database: Database, lease: Lease
+) -> None:
+    with Journal(engine, lease) as journal:
+        journal.write(*(step(number) for number in range(1, 201)))
+        with database.away():
+            journal.write(*(step(number) for number in range(201, 401)))
+            journal.flush(0.3)
+        assert journal.flush(60.0)
+    assert sorted(losses(engine)) == list(range(1, 401))
 
 
 def test_closing_writes_what_is_left(engine: Engine, lease: Lease) -> None:
@@ -100,7 +112,7 @@ def test_closing_waits_out_a_locked_database(
         closing.start()
         closing.join(0.5)
         assert closing.is_alive()
-    closing.join(20.0)
+    closing.join(60.0)
     assert len(losses(engine)) == 100
     engine.dispose()
 
