@@ -2,8 +2,9 @@
 
 The rule: a test with an installation of its own runs on SQLite and on PostgreSQL. The exceptions
 are `LONG`, modules that train a model for real or start whole processes, minutes in all: these run
-on SQLite, and on PostgreSQL only the tests of them that are in `CHOSEN`, one for each thing that a
-run asks of its database there (start, command, rollback, crash and resume, several ranks).
+on SQLite, and on PostgreSQL only the tests of them that are `CHOSEN`. So on PostgreSQL a run's start,
+commands, outages and end (`trainer/run/test_boundary.py`, `test_training.py`), a rollback, a crash
+with its resume and a whole machine are tested; several ranks and one's own Trainer are not.
 """
 
 import sqlite3
@@ -27,8 +28,37 @@ _SCHEMA = (
     "(SELECT count(*) FROM pg_tables WHERE schemaname = 'public') FROM alembic_version"
 )
 
-LONG: tuple[str, ...] = ()
-CHOSEN: tuple[str, ...] = ()
+LONG = frozenset(
+    {
+        "control_api/agent/test_dialogue.py",
+        "control_api/agent/test_look.py",
+        "control_api/agent/test_steer.py",
+        "control_api/test_bad_commands.py",
+        "control_api/test_burst.py",
+        "control_api/test_supervise.py",
+        "trainer/causal_lm/test_family.py",
+        "trainer/checkpoints/test_retention.py",
+        "trainer/health/test_rescue.py",
+        "trainer/health/test_run.py",
+        "trainer/run/test_crash.py",
+        "trainer/run/test_limit.py",
+        "trainer/run/test_rollback.py",
+        "trainer/run/test_run.py",
+        "trainer/run/test_saving.py",
+        "trainer/run/test_tuning.py",
+        "trainer/test_interactive.py",
+        "trainer/test_interactive_gpt2.py",
+    }
+)
+CHOSEN = frozenset(
+    {
+        "control_api/test_supervise.py::test_an_event_that_was_acknowledged_is_consumed",
+        "control_api/test_supervise.py::test_a_kill_9_takes_all_along_and_the_next_up_goes_on",
+        "trainer/run/test_crash.py::test_the_recorded_steps_are_taken_again_bit_for_bit",
+        "trainer/run/test_rollback.py::test_with_held_data_everything_repeats_bit_for_bit",
+        "trainer/run/test_rollback.py::test_the_tip_is_saved_first_so_that_a_rollback_can_be_undone",
+    }
+)
 
 
 def databases_of(module: str, test: str) -> list[str]:
