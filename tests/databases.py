@@ -2,9 +2,9 @@
 
 The rule: a test with an installation of its own runs on SQLite and on PostgreSQL. The exceptions
 are `LONG`, modules that train a model for real or start whole processes, minutes in all: these run
-on SQLite, and on PostgreSQL only the tests of them that are `CHOSEN`. So on PostgreSQL a run's start,
-commands, outages and end (`trainer/run/test_boundary.py`, `test_training.py`), a rollback, a crash
-with its resume and a whole machine are tested; several ranks and one's own Trainer are not.
+on SQLite, and on PostgreSQL only the tests of them that are `CHOSEN`. So there a run's start,
+commands, outages and end are tested (`trainer/run/test_boundary.py`, `test_training.py`), a
+rollback, a crash with its resume, and a whole machine; several ranks and one's own Trainer are not.
 """
 
 import sqlite3
