@@ -15,7 +15,9 @@ help: ## Print this list
 demo: .venv/ready ## A deployed model learns from its users, live (ARGS=--check: unattended, exit code tells)
 	.venv/bin/stovetop demo $(ARGS)
 
+# Where PostgreSQL can't be installed its tests are skipped, and fail in CI.
 test: .venv/ready-dev check ## Everything that CI checks
+	-@$(MAKE) --no-print-directory build/postgres/ready
 	$(PY) -m pytest $(ARGS)
 
 test-oldest: build/oldest/ready ## One's own Trainer on the oldest transformers and accelerate that we allow
@@ -75,3 +77,8 @@ build/oldest/ready: .venv/bin/uv requirements-dev.txt pyproject.toml
 	@.venv/bin/uv pip install -q --compile-bytecode --python build/oldest/bin/python --resolution lowest-direct -r pyproject.toml --group dev -c build/oldest-rest.txt
 	@.venv/bin/uv pip install -q --python build/oldest/bin/python --no-deps -e .
 	@touch $@
+
+# A server for the tests' own clusters; Debian's package would start one for the machine as well.
+build/postgres/ready:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { echo "installing PostgreSQL"; apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null && echo "create_main_cluster = false" >> /etc/postgresql-common/createcluster.conf && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
+	@mkdir -p $(@D) && touch $@

@@ -107,7 +107,7 @@ def ask_evaluation(
     """
     evaluation_id = content_id(checkpoint_id, asked.suite)
     with write(engine) as session:
-        checkpoint = session.get(tables.Checkpoint, checkpoint_id)
+        checkpoint = session.get(tables.Checkpoint, checkpoint_id, with_for_update=True)
         if checkpoint is None or checkpoint.removed_at is not None:
             raise none_found("checkpoint", checkpoint_id)
         row = session.get(tables.Evaluation, evaluation_id)

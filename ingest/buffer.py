@@ -163,7 +163,7 @@ def quarantine(session: Session, shard_id: str, *, now: float) -> int:
 
     A second time changes nothing.
     """
-    shard = session.get_one(Shard, shard_id)
+    shard = session.get_one(Shard, shard_id, with_for_update=True)
     if shard.state == "quarantined":
         return 0
     shard.state = "quarantined"

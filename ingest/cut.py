@@ -60,8 +60,9 @@ def settle_open_tails(engine: Engine, settings: Settings, *, now: float) -> int:
         due = session.scalars(select(Episode.episode_id).where(*is_due)).all()
     if not due:
         return 0
+    free = select(Episode.episode_id).where(*is_due).with_for_update(skip_locked=True)
     with write(engine) as session:
-        session.execute(update(Episode).where(*is_due).values(state="waiting"))
+        session.execute(update(Episode).where(Episode.episode_id.in_(free)).values(state="waiting"))
     log.info("open_tails_settled", num_episodes=len(due))
     return len(due)
 
@@ -113,6 +114,7 @@ def _cut_some(engine: Engine, settings: Settings) -> int:
         plans = [plan_session(session, row, settings) for row in dirty]
     if not plans:
         return 0
+    plans.sort(key=lambda plan: plan.session_key)  # all lock them in one order
     with write(engine) as session:
         holding = [plan for plan in plans if _still_holds(session, plan)]
         # Before anything else is written: the revision's counter is the lock that writers queue at.
@@ -124,7 +126,7 @@ def _cut_some(engine: Engine, settings: Settings) -> int:
 
 def _still_holds(session: Session, plan: SessionPlan) -> bool:
     """Whether no event has come since, and no other process has cut the session."""
-    row = session.get_one(SessionRow, plan.session_key, with_for_update=True)
+    row = session.get_one(SessionRow, plan.session_key, with_for_update={"key_share": True})
     return row.needs_cut and row.num_events == plan.num_events
 
 
@@ -138,8 +140,9 @@ def _retire(session: Session, lost: Sequence[str]) -> None:
 
 
 def _apply(session: Session, plan: SessionPlan) -> None:
-    rows = session.scalars(select(Episode).where(Episode.session_key == plan.session_key))
-    known = {episode.episode_id: episode for episode in rows}
+    rows = select(Episode).where(Episode.session_key == plan.session_key)
+    locked = session.scalars(rows.order_by(Episode.episode_id).with_for_update())
+    known = {episode.episode_id: episode for episode in locked}
     for episode_id in plan.lost:
         _begin(known[episode_id], SUPERSEDED)
     for planned in plan.episodes:

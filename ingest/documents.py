@@ -14,6 +14,7 @@ and hold the write lock for 25 ms each.
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,8 @@ def _waiting(engine: Engine) -> list[Document]:
     )
     documents: list[Document] = []
     num_bytes = 0
-    with read(engine) as session:
-        for row in session.execute(query):
+    with read(engine) as session, closing(session.execute(query)) as rows:
+        for row in rows:
             num_bytes += len(row.payload_json)
             if documents and num_bytes > MAX_SHARD_BYTES:
                 break

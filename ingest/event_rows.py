@@ -137,10 +137,14 @@ def _store_sessions(session: Session, fresh: Iterable[Arrival], eval_percent: in
     visits: defaultdict[str, list[Arrival]] = defaultdict(list)
     for arrival in fresh:
         visits[arrival.session_key].append(arrival)
-    known = {
-        row.session_key: row
-        for row in session.scalars(select(SessionRow).where(SessionRow.session_key.in_(visits)))
-    }
+    # Locked, as another consumer may be cutting them; in one order, as may others.
+    present = (
+        select(SessionRow)
+        .where(SessionRow.session_key.in_(visits))
+        .order_by(SessionRow.session_key)
+        .with_for_update(key_share=True)
+    )
+    known = {row.session_key: row for row in session.scalars(present)}
     for key, arrivals in visits.items():
         user_id = next((a.event.user_id for a in arrivals if a.event.user_id), None)
         row = known.get(key)

@@ -19,7 +19,8 @@ class Settings(BaseSettings):
         Path("stovetop-data")
     )
     database_url: Annotated[
-        str | None, Field(description="SQLAlchemy URL; default: stovetop.db in the data folder")
+        str | None,
+        Field(description="postgresql://USER@HOST/NAME; default: SQLite, in the data folder"),
     ] = None
 
     host: Annotated[str, Field(description="address that the server listens on")] = "127.0.0.1"

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from ingest.buffer import revision_time
-from ingest.database import next_number
+from ingest.database import next_number, take_turn
 from ingest.filters import parse
 from ingest.ids import content_id
 from ingest.preview import AGE_LIMITS_S, OLDER, Preview, SampleGroup, preview_mix
@@ -70,6 +70,7 @@ def save_slice(
         raise SliceError("max_share_per_user", "a share of the draws above 0, at most 1")
     if max_uses is not None and max_uses < 1:
         raise SliceError("max_uses", "at least 1, or leave it out")
+    take_turn(session, f"slice:{name}")
     return session.merge(
         Slice(
             name=name,

@@ -3,8 +3,12 @@
 Times are seconds since 1970 in UTC, as float. Texts that hold JSON are named `*_json`.
 """
 
+from typing import Any, ClassVar
+
 from sqlalchemy import ForeignKey, Index, LargeBinary, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from ingest.database.types import Number, Text, WholeNumber
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -22,6 +26,7 @@ class Base(DeclarativeBase):
     """All tables of Stovetop, with constraints named for Alembic."""
 
     metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map: ClassVar[dict[Any, Any]] = {int: WholeNumber, float: Number, str: Text}
 
 
 class Instance(Base):

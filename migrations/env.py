@@ -3,7 +3,7 @@
 from alembic import context
 
 import trainer.tables
-from ingest.database import open_engine
+from ingest.database import migrating
 
 assert trainer.tables.Run.metadata is not None  # every table is registered before autogenerate
 
@@ -11,8 +11,7 @@ url = context.config.get_main_option("sqlalchemy.url")
 if url is None:
     raise SystemExit("no database: run `stovetop db upgrade --data DIR`")
 
-engine = open_engine(url).execution_options(stovetop_write=True)
-with engine.connect() as connection:
+with migrating(url) as connection:
     context.configure(
         connection=connection,
         target_metadata=trainer.tables.Base.metadata,
@@ -20,4 +19,3 @@ with engine.connect() as connection:
     )
     with context.begin_transaction():
         context.run_migrations()
-engine.dispose()

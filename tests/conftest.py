@@ -1,7 +1,9 @@
 """Fixtures that every test may use: a fresh installation with its schema made by the migrations."""
 
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import hypothesis
@@ -10,28 +12,78 @@ from sqlalchemy import Engine
 
 from ingest.database import open_engine, upgrade
 from ingest.settings import Settings
+from tests.databases import POSTGRESQL, Database, SqliteDatabase, Stock, databases_of
+from tests.postgres import Cluster, why_missing
 
 # How long an example takes is the machine's load, not a property of ours.
 hypothesis.settings.register_profile("stovetop", deadline=None)
 hypothesis.settings.load_profile("stovetop")
 
+TESTS = Path(__file__).parent
+TEMPLATE = "migrated"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with a database runs on those that `tests/databases.py` says."""
+    if "database" in metafunc.fixturenames:
+        module = Path(metafunc.module.__file__).relative_to(TESTS).as_posix()
+        kinds = databases_of(module, metafunc.function.__name__)
+        metafunc.parametrize("database", kinds, indirect=True)
+
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database at the newest schema, migrated once; tests copy it."""
-    settings = Settings(data=tmp_path_factory.mktemp("migrated"))
+    """An SQLite file at the newest schema, migrated once; tests copy it."""
+    settings = Settings(data=tmp_path_factory.mktemp("migrated"), database_url=None)
     upgrade(settings)
     return settings.data / "stovetop.db"
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real PostgreSQL."""
+    if missing := why_missing():
+        assert not os.environ.get("CI"), missing
+        pytest.skip(missing)
+    cluster = Cluster()
+    cluster.start()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def stock(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stock]:
+    """Databases at the newest schema, migrated once."""
+    cluster.create(TEMPLATE)
+    data = tmp_path_factory.mktemp("template")
+    upgrade(Settings(data=data, database_url=cluster.url(TEMPLATE)))
+    with closing(Stock(cluster, TEMPLATE)) as stock:
+        yield stock
+
+
 @pytest.fixture
-def settings(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A fresh installation of its own in a temporary folder; no STOVETOP_* leaks in."""
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """The test's own database, of the kind that it is run on."""
+    if request.param == POSTGRESQL:
+        with request.getfixturevalue("stock").database() as database:
+            yield database
+        return
+    path = tmp_path / "data" / "stovetop.db"
+    path.parent.mkdir()
+    shutil.copy(request.getfixturevalue("migrated"), path)
+    yield SqliteDatabase(path)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A fresh installation in a temporary folder, for processes of it too; no STOVETOP_* leaks."""
     for name in Settings.model_fields:
         monkeypatch.delenv(f"STOVETOP_{name.upper()}", raising=False)
     data = tmp_path / "data"
-    data.mkdir()
-    shutil.copy(migrated, data / "stovetop.db")
+    data.mkdir(exist_ok=True)
+    if isinstance(database, SqliteDatabase):
+        return Settings(data=data)
+    monkeypatch.setenv("STOVETOP_DATABASE_URL", database.url)
     return Settings(data=data)
 
 

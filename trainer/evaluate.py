@@ -111,7 +111,8 @@ def _claim(session: Session, now: float) -> Evaluation | None:
         Evaluation.state == "waiting",
         (Evaluation.state == "leased") & (Evaluation.lease_expires_at < now),
     )
-    query = select(Evaluation).where(is_free).order_by(Evaluation.created_at).limit(1)
+    oldest = select(Evaluation).where(is_free).order_by(Evaluation.created_at).limit(1)
+    query = oldest.with_for_update(skip_locked=True)
     while (row := session.scalars(query).first()) is not None:
         if row.attempts < MAX_ATTEMPTS:
             row.state, row.attempts, row.lease_expires_at = (

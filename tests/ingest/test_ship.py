@@ -85,7 +85,8 @@ def test_lines_sent_again_are_counted_as_duplicates(
 
 @pytest.fixture
 def other_installation(tmp_path: Path) -> Iterator[tuple[Settings, Engine, EventLog]]:
-    settings = Settings(data=tmp_path / "other")
+    data = tmp_path / "other"
+    settings = Settings(data=data, database_url=f"sqlite:///{data / 'stovetop.db'}")
     upgrade(settings)
     with ExitStack() as stack:
         engine, event_log = open_engine(settings.resolved_database_url), open_log(settings)

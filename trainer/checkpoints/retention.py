@@ -67,10 +67,11 @@ def _take_off(
     session: Session, run_id: str, surplus: Sequence[CheckpointSaved]
 ) -> list[CheckpointSaved]:
     """Mark those as removed that nothing needs and that are listed by now."""
+    # Locked before it is asked what is needed: meanwhile nobody can ask that one be judged.
+    rows = [session.get(Checkpoint, each.checkpoint_id, with_for_update=True) for each in surplus]
     needed = _needed(session, run_id)
     removed = []
-    for checkpoint in surplus:
-        row = session.get(Checkpoint, checkpoint.checkpoint_id)
+    for checkpoint, row in zip(surplus, rows, strict=True):
         if row is not None and not needed & {checkpoint.checkpoint_id, checkpoint.name}:
             row.removed_at = time.time()
             removed.append(checkpoint)

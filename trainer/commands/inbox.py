@@ -1,21 +1,22 @@
 """Reception: commands that are new in SQL come into the trainer's memory, each once, in order.
 
 In: the run's unsettled commands. Out: `take` at a step boundary gives all that were committed
-before it. A listener thread looks every 10 ms; the boundary itself looks too, by `PRAGMA
-data_version`: 2 us when nothing is new. Whoever finds a command claims it: writes `received`, and
-only what it got is taken, for until then anybody may cancel it. Nothing is taken between the two,
-so what anybody saw as `received` is taken at the next boundary, even if the database is away by
-then. The listener's claim never waits for SQL's lock; a boundary waits for it at most 5 x 50 ms in
-an outage, however long that is, and what it could not claim stays `pending` until the listener can.
+before it. A listener thread looks when something was announced (SQLite: every 10 ms); the boundary
+looks too, which costs 2 us on SQLite and one round trip on PostgreSQL (`Lookout`). Whoever finds a
+command claims it: writes `received`, and only what it got is taken, for until then anybody may
+cancel it. Nothing is taken between the two, so what anybody saw as `received` is taken at the next
+boundary, even if the database is away by then. The listener's claim never waits for SQL's lock; a
+boundary waits for it at most 5 x 50 ms in an outage, however long that is, and what it could not
+claim stays `pending` until the listener can.
 Where several processes train, the listener claims only while all of them know that the next
 boundary obeys (`is_awaited`).
 """
 
 import json
-import sqlite3
 import threading
 import time
 from collections import deque
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,7 +26,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from ingest.database import open_engine, read, write
+from ingest.database import Unreachable, open_engine, open_lookout, read, write
 from trainer.commands import queue as command_queue
 from trainer.commands.kinds import AnyCommand, parse
 from trainer.commands.references import CommandRefused, MixVersion, find_mix, mix_of
@@ -33,11 +34,12 @@ from trainer.tables import UNSETTLED, Command
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 0.01
 # Others write for at most 20 ms; the command that comes amid it must not miss its boundary.
 CLAIM_TIMEOUT_S = 0.05
 CLAIM_TRIES = 5
-_LATER = "SELECT 1 FROM commands WHERE run_id = ? AND number > ? AND state IN (?, ?, ?) LIMIT 1"
+_LATER = (
+    "SELECT 1 FROM commands WHERE run_id = $1 AND number > $2 AND state IN ($3, $4, $5) LIMIT 1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,7 @@ class Inbox:
         self._engine = engine
         self._run_id = run_id
         self._last_number = after
-        self._version = -1
-        self._versions = _open_versions(engine)
+        self._lookout = open_lookout(engine, _LATER, channel=command_queue.CHANNEL, word=run_id)
         self._patient = open_engine(engine.url, busy_timeout_s=CLAIM_TIMEOUT_S)
         self._impatient = open_engine(engine.url, busy_timeout_s=0.0)
         self._tries_left = 0
@@ -102,30 +103,22 @@ class Inbox:
         self._arrived.wait(timeout_s)
 
     def _listen(self) -> None:
-        while not self._closed.wait(LOOK_EVERY_S):
-            with self._lock:
-                self._look()
-                if self._may_claim:
-                    self._claim(self._impatient)
+        with closing(self._lookout):
+            while not self._closed.is_set():
+                self._lookout.wait()
+                with self._lock:
+                    self._look()
+                    if self._may_claim:
+                        self._claim(self._impatient)
 
     def _look(self) -> None:
         """Find what is new; the lock is held."""
         try:
-            version = self._versions.execute("PRAGMA data_version").fetchone()[0]
-            if version == self._version:
-                return
-            if not self._has_news():
-                self._is_away = False
-                self._version = version
-                return
-            with read(self._engine) as session:
-                rows = command_queue.unsettled(session, self._run_id, after=self._last_number)
-                received = [_receive(session, row) for row in rows]
-        except (OperationalError, sqlite3.OperationalError) as error:
+            received = self._read() if self._has_news() else []
+        except (OperationalError, Unreachable) as error:
             self._note_outage(error)
             return
         self._is_away = False
-        self._version = version
         if received:
             self._last_number = received[-1].number
             self._found += received
@@ -133,8 +126,12 @@ class Inbox:
 
     def _has_news(self) -> bool:
         """Whether there is a later command to take: most commits are the journal's own."""
-        later = (self._run_id, self._last_number, *UNSETTLED)
-        return self._versions.execute(_LATER, later).fetchone() is not None
+        return self._lookout.sees(self._run_id, self._last_number, *UNSETTLED)
+
+    def _read(self) -> list[Received]:
+        with read(self._engine) as session:
+            rows = command_queue.unsettled(session, self._run_id, after=self._last_number)
+            return [_receive(session, row) for row in rows]
 
     def _claim(self, engine: Engine) -> None:
         """Make what was found the run's own, unless it was cancelled; the lock is held."""
@@ -160,7 +157,6 @@ class Inbox:
         """End the listener."""
         self._closed.set()
         self._thread.join(timeout=1.0)
-        self._versions.close()
         self._patient.dispose()
         self._impatient.dispose()
 
@@ -180,15 +176,3 @@ def _receive(session: Session, row: Command) -> Received:
     except (ValidationError, CommandRefused, json.JSONDecodeError) as error:
         return Received(row.command_id, row.number, None, refusal=str(error))
     return Received(row.command_id, row.number, command, mix, row.max_lr_factor)
-
-
-def _open_versions(engine: Engine) -> sqlite3.Connection:
-    """A connection of its own for `data_version`, which tells of other connections' commits."""
-    assert engine.url.database is not None, "the inbox listens to an SQLite file"
-    return sqlite3.connect(
-        f"file:{engine.url.database}?mode=rw",
-        uri=True,
-        isolation_level=None,
-        timeout=0.0,
-        check_same_thread=False,
-    )

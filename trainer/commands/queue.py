@@ -16,6 +16,7 @@ from typing import Any, Literal
 from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
+from ingest.database import announce
 from ingest.ids import content_id
 from ingest.keys import UNLIMITED, Limits
 from trainer.commands.idempotency import Request
@@ -27,6 +28,7 @@ from trainer.commands.undoing import check_undo
 from trainer.tables import UNSETTLED, Command, Run
 
 __all__ = [
+    "CHANNEL",
     "CommandRefused",
     "NotCancellable",
     "RunEnded",
@@ -43,6 +45,7 @@ __all__ = [
     "unsettled",
 ]
 
+CHANNEL = "stovetop_commands"  # where each of them is announced, with its run's id
 CANCELLABLE = ("proposed", "pending")
 # `lost` is no end: its process died, and the one that takes over takes what is pending.
 ENDED_RUN_STATES = ("finished", "failed", "stopped")
@@ -133,7 +136,10 @@ def check(
 
 
 def take_number(session: Session, run_id: str) -> tuple[str, int]:
-    """The run's state and its next number; the run stays locked. Raises UnknownRun."""
+    """The run's state and its next number; the run stays locked, and its trainer will be woken.
+
+    Raises UnknownRun.
+    """
     taken = session.execute(
         update(Run)
         .where(Run.run_id == run_id)
@@ -142,6 +148,7 @@ def take_number(session: Session, run_id: str) -> tuple[str, int]:
     ).first()
     if taken is None:
         raise UnknownRun(f"there is no run {run_id!r}")
+    announce(session, channel=CHANNEL, word=run_id)
     return taken[0], taken[1]
 
 

@@ -60,8 +60,9 @@ class Lease:
             return run.fence
 
     def assert_held(self, session: Session) -> None:
-        """Raise LeaseLost if another process has taken the run over."""
-        fence = session.scalar(select(Run.fence).where(Run.run_id == self.run_id))
+        """Raise LeaseLost if another process has taken the run over; none does until the end."""
+        mine = select(Run.fence).where(Run.run_id == self.run_id)
+        fence = session.scalar(mine.with_for_update(key_share=True))
         if fence != self.fence:
             self.is_lost.set()
         self.assert_not_lost()
@@ -120,7 +121,7 @@ def _is_lost(run: Run, now: float) -> bool:
 
 def mark_lost(session: Session, now: float) -> list[str]:
     """Call runs `lost` whose holder has died; whoever restarts such a run takes it over."""
-    live = select(Run).where(Run.state.in_(LIVE_STATES))
+    live = select(Run).where(Run.state.in_(LIVE_STATES)).with_for_update(skip_locked=True)
     lost = [run for run in session.scalars(live) if _is_lost(run, now)]
     for run in lost:
         run.state = "lost"

@@ -24,7 +24,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 from transformers import TrainingArguments
 
-from ingest.database import open_engine, read, upgrade, write
+from ingest.database import open_engine, read, take_turn, upgrade, write
 from ingest.logs import log_to
 from ingest.settings import Settings
 from trainer.checkpoints.register import load_register
@@ -139,6 +139,7 @@ def _find_or_make(
 ) -> Run:
     wanted = _name(trainer.args)
     with write(engine) as session:
+        take_turn(session, f"run:{wanted}")
         earlier = _runs_called(session, wanted)
         if not resume:
             name = f"{wanted}-{len(earlier) + 1}" if earlier else wanted

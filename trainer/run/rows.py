@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from ingest.database import write
+from ingest.database import take_turn, write
 from ingest.ids import content_id
 from trainer.commands.kinds import Label, MixChange, Rate
 from trainer.commands.references import CommandRefused, MixVersion, find_mix
@@ -72,6 +72,7 @@ def find_or_make_run(engine: Engine, name: str, options: RunOptions, family: Mod
     its name could not stand in an address.
     """
     with write(engine) as session:
+        take_turn(session, f"run:{name}")
         run = session.scalars(select(Run).where(Run.name == name)).first()
         if run is None:
             return _make(session, name, options, family)

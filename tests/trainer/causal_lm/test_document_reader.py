@@ -65,7 +65,7 @@ def test_a_flipped_bit_is_damage(
 
 def test_a_wrong_offset_is_damage(reader: DocumentReader, engine: Engine) -> None:
     with write(engine) as session:
-        session.connection().exec_driver_sql("UPDATE placements SET offset = offset + 512")
+        session.connection().exec_driver_sql('UPDATE placements SET "offset" = "offset" + 512')
     with pytest.raises(ShardDamaged, match="is not the document of"):
         reader.read(numbers(engine)[:1])
 

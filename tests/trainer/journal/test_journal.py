@@ -1,10 +1,8 @@
 """The journal: in order, retried, fenced, and never waited for."""
 
 import math
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from ingest.database import open_engine, read, write
 from ingest.settings import Settings
+from tests.databases import Database
 from tests.trainer.runs import ask
 from trainer.journal.command_entries import CommandSettled
 from trainer.journal.entries import RunEnded, StepTaken
@@ -50,20 +49,10 @@ def losses(engine: Engine) -> dict[int, float | None]:
         return {row.step: row.value for row in rows}
 
 
-@contextmanager
-def locked(settings: Settings) -> Iterator[None]:
-    """Hold the database's write lock, as a hung writer would."""
-    path = settings.data / "stovetop.db"
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
-
-
 def test_steps_and_their_metrics_arrive(engine: Engine, journal: Journal) -> None:
     journal.write(*(step(number) for number in range(1, 60)))
     assert journal.flush(5.0)
-    assert list(losses(engine)) == list(range(1, 60))
+    assert sorted(losses(engine)) == list(range(1, 60))
     with read(engine) as session:
         run = session.get_one(Run, "run")
     assert (run.state, run.step, run.lr) == ("running", 59, 0.1)
@@ -82,16 +71,28 @@ def test_a_loss_that_is_not_a_number_is_not_hidden(engine: Engine, journal: Jour
 
 
 def test_writing_does_not_wait_while_the_database_is_locked(
-    settings: Settings, lease: Lease
+    settings: Settings, database: Database, lease: Lease
 ) -> None:
     engine = open_engine(settings.resolved_database_url)
     with Journal(engine, lease) as journal:
-        with locked(settings):
+        with database.locked():
             journal.write(*(step(number) for number in range(1, 1001)))
             assert not journal.flush(0.05)
-        assert journal.flush(20.0)
+        assert journal.flush(60.0)
     assert len(losses(engine)) == 1000
     engine.dispose()
+
+
+def test_an_outage_amid_the_run_loses_nothing(
+    engine: Engine, database: Database, lease: Lease
+) -> None:
+    with Journal(engine, lease) as journal:
+        journal.write(*(step(number) for number in range(1, 201)))
+        with database.away():
+            journal.write(*(step(number) for number in range(201, 401)))
+            journal.flush(0.3)
+        assert journal.flush(60.0)
+    assert sorted(losses(engine)) == list(range(1, 401))
 
 
 def test_closing_writes_what_is_left(engine: Engine, lease: Lease) -> None:
@@ -100,16 +101,18 @@ def test_closing_writes_what_is_left(engine: Engine, lease: Lease) -> None:
     assert losses(engine) == {1: 1.0}
 
 
-def test_closing_waits_out_a_locked_database(settings: Settings, lease: Lease) -> None:
+def test_closing_waits_out_a_locked_database(
+    settings: Settings, database: Database, lease: Lease
+) -> None:
     engine = open_engine(settings.resolved_database_url, busy_timeout_s=0.0)
     journal = Journal(engine, lease)
     closing = threading.Thread(target=journal.close)
-    with locked(settings):
+    with database.locked():
         journal.write(*(step(number) for number in range(1, 101)))
         closing.start()
         closing.join(0.5)
         assert closing.is_alive()
-    closing.join(20.0)
+    closing.join(60.0)
     assert len(losses(engine)) == 100
     engine.dispose()
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Engine
@@ -51,9 +52,25 @@ def test_an_expired_lease_can_be_taken_and_fences_the_older_holder(engine: Engin
     with Lease(engine, "run", lease_s=LEASE_S) as older:
         set_holder(engine, "elsewhere/1/1", time.time() - 1)
         with Lease(engine, "run", lease_s=LEASE_S):
-            with pytest.raises(LeaseLost), read(engine) as session:
+            with pytest.raises(LeaseLost), write(engine) as session:
                 older.assert_held(session)
             assert older.is_lost.is_set()
+
+
+def test_a_take_over_waits_for_what_the_older_holder_is_writing(engine: Engine) -> None:
+    """Once it was asked whether the lease is held, that stays so until the commit."""
+    with Lease(engine, "run", lease_s=LEASE_S) as older, ThreadPoolExecutor(1) as pool:
+        with write(engine) as session:
+            run = session.get_one(Run, "run")
+            run.lease_expires_at = time.time() - 1
+            run.holder = "elsewhere/1/1"
+        with write(engine) as session:
+            older.assert_held(session)
+            take_over = pool.submit(Lease, engine, "run", lease_s=LEASE_S)
+            with pytest.raises(TimeoutError):
+                take_over.result(0.2)
+        with take_over.result(10) as newer:
+            assert newer.fence > older.fence
 
 
 def test_a_dead_process_on_this_machine_holds_nothing(engine: Engine) -> None:

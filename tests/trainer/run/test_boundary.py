@@ -1,11 +1,10 @@
 """Commands at step boundaries, judged from outside by a witness that asks amid a step."""
 
 import math
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack
 from itertools import pairwise
 
 import pytest
@@ -14,6 +13,7 @@ from sqlalchemy import Engine, select
 
 from ingest.database import read, write
 from ingest.settings import Settings
+from tests.databases import Database
 from tests.trainer.asking import (
     ask_now,
     asking,
@@ -304,17 +304,17 @@ def test_fresh_samples_are_adopted_while_training(
 
 
 def test_a_locked_database_makes_no_step_wait_and_loses_nothing(
-    training: Training, witness: Witness, engine: Engine, settings: Settings
+    training: Training, witness: Witness, engine: Engine, database: Database
 ) -> None:
     steps_s: list[float] = []
-    with closing(sqlite3.connect(settings.data / "stovetop.db", isolation_level=None)) as other:
+    with ExitStack() as lock:
 
         def during(count: int) -> None:
             steps_s.append(time.monotonic())
             if count == 5:
-                other.execute("BEGIN IMMEDIATE")
+                lock.enter_context(database.locked())
             if count == 100:
-                other.execute("ROLLBACK")
+                lock.close()
 
         witness.during = during
         training(110)
