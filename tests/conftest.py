@@ -1,5 +1,6 @@
 """Fixtures that every test may use: a fresh installation with its schema made by the migrations."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy import Engine
 
 from ingest.database import open_engine, upgrade
 from ingest.settings import Settings
+from tests.kafka.broker import Broker, why_missing
 
 # How long an example takes is the machine's load, not a property of ours.
 hypothesis.settings.register_profile("stovetop", deadline=None)
@@ -41,3 +43,15 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine = open_engine(settings.resolved_database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A real Kafka for all tests that ask; each uses topics of its own, and leaves it running."""
+    if missing := why_missing():
+        assert not os.environ.get("CI"), missing
+        pytest.skip(missing)
+    broker = Broker(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.kill()
