@@ -1,4 +1,4 @@
-"""A real Apache Kafka on this machine, one broker without ZooKeeper: the tests' own, and `make kafka`.
+"""A real Apache Kafka on this machine, in one process: the tests' own broker, and `make kafka`.
 
 In: the jars that `make build/kafka/ready` brings. Out: a broker on loopback that can be stopped,
 killed and started again with what it had; it dies with whoever started it. Decision: the defaults

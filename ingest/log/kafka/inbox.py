@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ingest.log.interface import LogRecord
 
 MAX_BYTES = 16 << 20
+MAX_TAKEN_BYTES = 8 << 20
 
 
 class View(NamedTuple):
@@ -102,12 +103,15 @@ class Inbox:
             self.changed.notify_all()
 
     def take(self, max_records: int) -> list[LogRecord]:
-        """The oldest that wait, without waiting."""
+        """The oldest that wait, without waiting; not much more than `MAX_TAKEN_BYTES` at a time."""
+        taken: list[LogRecord] = []
+        num_bytes = 0
         with self.changed:
-            count = min(max_records, len(self._records))
-            taken = [self._records.popleft() for _ in range(count)]
-            self._num_bytes -= sum(len(record.value) for record in taken)
-            return taken
+            while self._records and len(taken) < max_records and num_bytes < MAX_TAKEN_BYTES:
+                taken.append(self._records.popleft())
+                num_bytes += len(taken[-1].value)
+            self._num_bytes -= num_bytes
+        return taken
 
     def view(self) -> View:
         """How far it was read."""

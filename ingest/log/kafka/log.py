@@ -79,7 +79,7 @@ class KafkaLog:
         """How many records are at these offsets or after them; raises LogUnavailable."""
         with _unavailable("count"):
             oldest = self._offsets(offsets, OffsetSpec.EARLIEST)
-        ends = self._ends(offsets)
+        ends = self._ends()
         return sum(
             max(0, ends[partition] - max(offset, oldest[partition]))
             for partition, offset in offsets.items()
@@ -113,9 +113,9 @@ class KafkaLog:
             return 0
         return sum(offset - oldest[partition] for partition, offset in before.items())
 
-    def _ends(self, partitions: Iterable[int]) -> Mapping[int, int]:
+    def _ends(self) -> Mapping[int, int]:
         with _unavailable("count"):
-            return self._offsets(partitions, OffsetSpec.LATEST)
+            return self._offsets(range(self.num_partitions), OffsetSpec.LATEST)
 
     def _offsets(self, partitions: Iterable[int], at: OffsetSpec | int) -> dict[int, int]:
         wanted = {self._partition(partition): at for partition in partitions}

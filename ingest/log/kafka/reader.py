@@ -44,9 +44,9 @@ class KafkaReader:
         brokers: str,
         topic: str,
         start: Callable[[int], int],
-        ends: Callable[[Iterable[int]], Mapping[int, int]],
+        ends: Callable[[], Mapping[int, int]],
     ) -> None:
-        """Begin to join; `ends` tells how far partitions reach. Raises LogUnavailable."""
+        """Begin to join; `ends` tells how far every partition reaches. Raises LogUnavailable."""
         self._start = start
         self._ends = ends
         self._inbox = Inbox()
@@ -69,7 +69,7 @@ class KafkaReader:
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 if ends is None:
-                    ends = self._ends(self._inbox.view().positions)
+                    ends = self._ends()
                 if self._has_reached(ends):
                     return []
                 if remaining_s < -CATCH_UP_S:
@@ -89,7 +89,7 @@ class KafkaReader:
     def _has_reached(self, ends: Mapping[int, int]) -> bool:
         view = self._inbox.view()
         return view.is_settled and all(
-            position >= ends.get(partition, 0) for partition, position in view.positions.items()
+            position >= ends[partition] for partition, position in view.positions.items()
         )
 
 
@@ -121,8 +121,11 @@ class _Member(threading.Thread):
 
     def run(self) -> None:
         """Poll until closed, or until an error that polling again does not mend."""
-        self._kafka.subscribe([self._topic], listener=_Listener(self._kafka, self._inbox, self._assignor))
+        listener = _Listener(self._kafka, self._inbox, self._assignor)
         try:
+            # Else a member that joins first may share out a topic that it knows no partition of.
+            self._kafka.partitions_for_topic(self._topic)
+            self._kafka.subscribe([self._topic], listener=listener)
             while not self._is_closing.is_set():
                 self._poll_once()
         except KafkaError as error:
