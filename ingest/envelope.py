@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict
 
 from ingest.events import WireEvent
 
-
 RECORD_BYTES = 1 << 20
 
 

@@ -1,9 +1,9 @@
 """The door: events and log lines come in over HTTP and are durable before the answer says so.
 
 In: `POST /v1/events` (JSON array or NDJSON) and `POST /v1/logs/neuralos` (the demo's JSONL).
-Out: a log record or a few for each partition, and a verdict for every event. Guaranteed: 202 after the
-log has them for good; a bad event never takes its neighbours with it; a resent one is counted as
-`duplicate` and stored once. 503 with Retry-After when the log can't take it: send it again.
+Out: a log record or a few for each partition, and a verdict for every event. Guaranteed: 202 once
+the log has them for good; a bad event never takes its neighbours with it; a resent one is counted
+as `duplicate` and stored once. 503 with Retry-After when the log can't take it: send it again.
 Decision: the endpoint calls a duplicate only what it is sure of (twice here, or in the table with
 the same content). What differs under the same id passes, so that the consumer, whose unique
 constraint decides, keeps it as a dead letter `conflict` that an operator sees.

@@ -19,6 +19,7 @@ from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from ingest.log.interface import LogUnavailable, NewRecord
+from ingest.log.kafka.connect import open_client
 from ingest.log.kafka.producer import Producer
 from ingest.log.kafka.reader import KafkaReader
 from ingest.log.kafka.topic import TopicPlan, ensure_topic
@@ -36,12 +37,7 @@ class KafkaLog:
         """Open the topic, or make it by the plan; raises LogUnavailable."""
         self._brokers = brokers
         with _unavailable("open"):
-            self._admin = KafkaAdminClient(
-                bootstrap_servers=brokers.split(","),
-                bootstrap_timeout_ms=2_000,
-                request_timeout_ms=ANSWER_MS,
-                reconnect_backoff_max_ms=1_000,
-            )
+            self._admin = open_client(KafkaAdminClient, brokers, request_timeout_ms=ANSWER_MS)
             try:
                 self._topic = ensure_topic(self._admin, plan)
                 self._producer = Producer(brokers, plan.name, plan.max_record_bytes)

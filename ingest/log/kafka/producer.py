@@ -17,6 +17,7 @@ from kafka import KafkaProducer
 from kafka.errors import IllegalStateError, KafkaError
 
 from ingest.log.interface import LogUnavailable, NewRecord
+from ingest.log.kafka.connect import open_client
 
 ANSWER_S = 5.0
 RETRY_S = 1.0
@@ -89,15 +90,14 @@ class Producer:
 
 def connect(brokers: str, max_record_bytes: int) -> KafkaProducer:
     """A producer that keeps the promises above; raises KafkaError."""
-    return KafkaProducer(
-        bootstrap_servers=brokers.split(","),
-        bootstrap_timeout_ms=2_000,
+    return open_client(
+        KafkaProducer,
+        brokers,
         acks="all",
         enable_idempotence=True,
         max_block_ms=2_000,
         request_timeout_ms=3_000,
         delivery_timeout_ms=4_000,  # a batch fails by itself before ANSWER_S is over
-        reconnect_backoff_max_ms=1_000,
         linger_ms=0,  # while one batch of a partition is under way, the next one gathers
         batch_size=BATCH_BYTES,
         max_request_size=max_record_bytes,

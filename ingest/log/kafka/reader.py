@@ -25,6 +25,7 @@ from kafka.errors import (
 from kafka.structs import MemberState
 
 from ingest.log.interface import LogRecord, LogUnavailable
+from ingest.log.kafka.connect import open_client
 from ingest.log.kafka.inbox import Inbox
 
 POLL_MS = 100
@@ -71,7 +72,7 @@ class KafkaReader:
                 if ends is None:
                     ends = self._ends()
                 if self._has_reached(ends):
-                    return []
+                    return self._inbox.take(max_records)  # what came since, if any did
                 if remaining_s < -CATCH_UP_S:
                     raise LogUnavailable(f"can't read: nothing came within {CATCH_UP_S:g} s")
                 remaining_s = POLL_MS / 1000
@@ -103,16 +104,15 @@ class _Member(threading.Thread):
         self._is_closing = threading.Event()
         self._error: KafkaError | None = None
         self._assignor = CooperativeStickyAssignor()
-        self._kafka = KafkaConsumer(
-            bootstrap_servers=brokers.split(","),
-            bootstrap_timeout_ms=2_000,
+        self._kafka = open_client(
+            KafkaConsumer,
+            brokers,
             group_id=topic,
             enable_auto_commit=False,
             auto_offset_reset="none",
             partition_assignment_strategy=[self._assignor],
             session_timeout_ms=SESSION_TIMEOUT_MS,
             request_timeout_ms=ANSWER_MS,
-            reconnect_backoff_max_ms=1_000,
             fetch_max_bytes=8 << 20,
             max_partition_fetch_bytes=2 << 20,
             allow_auto_create_topics=False,
