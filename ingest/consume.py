@@ -26,7 +26,7 @@ from ingest.database import open_engine, write
 from ingest.documents import place_documents
 from ingest.envelope import Envelope, Unreadable
 from ingest.event_rows import store, unfold
-from ingest.log import EventLog, LogReader, LogRecord, LogUnavailable, open_log
+from ingest.log import EventLog, LogReader, LogRecord, LogUnavailable, ReaderEnded, open_log
 from ingest.process import begin_process
 from ingest.settings import Settings
 from ingest.tables import LogOffset
@@ -76,8 +76,8 @@ class Consumer:
     def step(self, timeout_s: float) -> int:
         """Take what the log has, and do what is due; returns how many records came.
 
-        Raises DBAPIError, after which the same may be tried again, or LogUnavailable, after which
-        this consumer must be made anew.
+        Raises DBAPIError or LogUnavailable, after which the same may be tried again, or
+        ReaderEnded, after which this consumer must be made anew.
         """
         if not self._unstored:
             polled = self._reader.poll(timeout_s, RECORDS_PER_POLL)
@@ -163,13 +163,15 @@ def run(settings: Settings, stop: threading.Event) -> None:
 
 
 def _consume(consumer: Consumer, stop: threading.Event) -> None:
-    """Step until told to stop; a database that fails costs neither reader nor records."""
+    """Step until told to stop; an outage costs neither the reader nor what it has read."""
     num_records = 0
     while not stop.is_set():
         try:
             num_records = consumer.step(0 if num_records else POLL_S)
-        except DBAPIError as error:
-            log.warning("database_failed", error=str(error), retry_s=BACKOFF_S)
+        except ReaderEnded:
+            raise
+        except (LogUnavailable, DBAPIError) as error:
+            log.warning("consumer_waits", error=str(error), retry_s=BACKOFF_S)
             stop.wait(BACKOFF_S)
 
 

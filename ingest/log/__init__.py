@@ -5,10 +5,25 @@
 """
 
 from ingest.log.embedded import EmbeddedLog
-from ingest.log.interface import EventLog, LogReader, LogRecord, LogUnavailable, NewRecord
+from ingest.log.interface import (
+    EventLog,
+    LogReader,
+    LogRecord,
+    LogUnavailable,
+    NewRecord,
+    ReaderEnded,
+)
 from ingest.settings import Settings
 
-__all__ = ["EventLog", "LogReader", "LogRecord", "LogUnavailable", "NewRecord", "open_log"]
+__all__ = [
+    "EventLog",
+    "LogReader",
+    "LogRecord",
+    "LogUnavailable",
+    "NewRecord",
+    "ReaderEnded",
+    "open_log",
+]
 
 
 def open_log(settings: Settings) -> EventLog:

@@ -15,6 +15,10 @@ class LogUnavailable(Exception):
     """The log can't keep or give records now; nothing was promised, so try again."""
 
 
+class ReaderEnded(LogUnavailable):
+    """This reader gives nothing any more: open the log anew."""
+
+
 class NewRecord(NamedTuple):
     """What a producer appends."""
 
@@ -42,7 +46,8 @@ class LogReader(Protocol):
         """The next records, waiting for the first at most `timeout_s`; [] when none came.
 
         What was durable before the call is never missing because the time was short.
-        Raises LogUnavailable, and what `start` raises.
+        Raises LogUnavailable, after which it may be asked again, ReaderEnded, after which not, and
+        what `start` raises.
         """
 
     def restart(self, partition: int) -> None:

@@ -24,7 +24,7 @@ from kafka.errors import (
 )
 from kafka.structs import MemberState
 
-from ingest.log.interface import LogRecord, LogUnavailable
+from ingest.log.interface import LogRecord, LogUnavailable, ReaderEnded
 from ingest.log.kafka.connect import open_client
 from ingest.log.kafka.inbox import Inbox
 
@@ -134,9 +134,9 @@ class _Member(threading.Thread):
             self._kafka.close(autocommit=False, timeout_ms=ANSWER_MS)
 
     def check(self) -> None:
-        """Raise LogUnavailable if nothing comes any more."""
+        """Raise ReaderEnded if nothing comes any more."""
         if not self.is_alive():
-            raise LogUnavailable(f"can't read: {self._error or 'the reader is closed'}")
+            raise ReaderEnded(f"can't read: {self._error or 'the reader is closed'}")
 
     def close(self) -> None:
         """End the thread."""
