@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-oldest check bench base-model migration lock clean
+.PHONY: help demo kafka test test-oldest check bench base-model migration lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,12 @@ help: ## Print this list
 demo: .venv/ready ## A deployed model learns from its users, live (ARGS=--check: unattended, exit code tells)
 	.venv/bin/stovetop demo $(ARGS)
 
+kafka: .venv/ready build/kafka/ready ## A real Kafka on this machine, to try STOVETOP_KAFKA with
+	@$(PY) -m tests.kafka.broker
+
+# Where Kafka can't be installed its tests are skipped, and fail in CI.
 test: .venv/ready-dev check ## Everything that CI checks
+	-@$(MAKE) --no-print-directory build/kafka/ready
 	$(PY) -m pytest $(ARGS)
 
 test-oldest: build/oldest/ready ## One's own Trainer on the oldest transformers and accelerate that we allow
@@ -67,4 +72,12 @@ build/oldest/ready: .venv/bin/uv requirements-dev.txt pyproject.toml
 	@.venv/bin/uv venv -q --clear --python $(PY) build/oldest
 	@.venv/bin/uv pip install -q --compile-bytecode --python build/oldest/bin/python --resolution lowest-direct -r pyproject.toml --group dev -c build/oldest-rest.txt
 	@.venv/bin/uv pip install -q --python build/oldest/bin/python --no-deps -e .
+	@touch $@
+
+# The broker's jars, from Maven and checked against the lock; Maven keeps them in the home folder.
+build/kafka/ready: tests/kafka/pom.xml tests/kafka/jars.sha256
+	@command -v java >/dev/null && command -v mvn >/dev/null || { echo "installing Java and Maven"; apt-get update -qq && apt-get install -y -qq --no-install-recommends default-jre-headless maven >/dev/null; }
+	@rm -rf build/kafka/libs && mkdir -p build/kafka
+	@mvn -q -B -Dstyle.color=never -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka/libs
+	@cd build/kafka/libs && sha256sum --quiet --strict -c ../../../tests/kafka/jars.sha256
 	@touch $@

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -93,6 +94,11 @@ class Broker:
         """It goes on where it was."""
         self._signal(signal.SIGCONT)
 
+    def wait(self) -> None:
+        """Wait until it ends by itself."""
+        if self._process is not None:
+            self._process.wait()
+
     def _end(self, number: int) -> None:
         if self._process is None:
             return
@@ -125,6 +131,20 @@ class Broker:
         )
 
 
+def main() -> None:
+    """`make kafka`: a broker until Ctrl-C; what it took is there the next time."""
+    broker = Broker(JARS.parent / "broker", port=9092)
+    broker.start()
+    sys.stdout.write(
+        f"Kafka at {broker.address}, until Ctrl-C. Beside it:\n\n"
+        f"    STOVETOP_KAFKA={broker.address} stovetop up --data DIR\n\n"
+    )
+    sys.stdout.flush()
+    with suppress(KeyboardInterrupt):
+        broker.wait()
+    broker.stop()
+
+
 def _java(main_class: str, *arguments: str) -> list[str]:
     memory = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     return ["java", *memory, "-cp", f"{JARS}{os.sep}*", main_class, *arguments]
@@ -133,3 +153,7 @@ def _java(main_class: str, *arguments: str) -> list[str]:
 def _unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

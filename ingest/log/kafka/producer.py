@@ -9,7 +9,7 @@ new one starts with a clean sequence; what it kept after all is a record twice, 
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import structlog
@@ -32,7 +32,7 @@ class Producer:
     def __init__(self, brokers: str, topic: str, max_record_bytes: int) -> None:
         """Connect; raises KafkaError."""
         self._topic = topic
-        self._connect = lambda: connect(brokers, max_record_bytes)
+        self._connect: Callable[[], KafkaProducer] = lambda: connect(brokers, max_record_bytes)
         self._lock = threading.Lock()
         self._kafka: KafkaProducer | None = self._connect()
         self._retry_at = 0.0
