@@ -62,9 +62,10 @@ class AskedCommand(BaseModel):
         {},
         description="set_lr: value, factor or schedule {shape: constant, linear or cosine, to, "
         "steps, warm_up_steps?}, group?; set_optimizer: betas?, eps?, weight_decay?, momentum?, "
-        "max_grad_norm?, group?; set_mix: name, version?, or weights by slice; save: name?, note?; "
-        "rollback: checkpoint, branch?, set_lr?, set_mix?, hold_data?; evaluate: suite; freeze, "
-        "unfreeze and reset_parameters: modules; undo: command; pause, resume and stop: nothing",
+        "max_grad_norm?, group?; set_mix: name, version?, or weights by slice; save: name?, note?, "
+        "keep?; rollback: checkpoint, branch?, set_lr?, set_mix?, hold_data?; evaluate: suite; "
+        "freeze, unfreeze and reset_parameters: modules; undo: command; pause, resume and stop: "
+        "nothing",
     )
     reason: str = Field("", max_length=500, description="kept with the command for whoever asks")
 

@@ -10,12 +10,11 @@ import socket
 import sys
 import time
 
-import uvicorn
 from sqlalchemy import update
 
-from control_api.app import create_app
-from control_api.listener import listen
+from control_api.listener import listen, shown_url
 from control_api.page_key import new_page_key
+from control_api.serve import serve
 from ingest.database import open_engine, write
 from ingest.keys import create_key
 from ingest.logs import log_to
@@ -31,20 +30,12 @@ def main() -> None:
     log_to(sys.stderr)
     settings = Settings()
     with _listener(settings) as listener:
-        url = f"http://{settings.host}:{listener.getsockname()[1]}"
+        url = shown_url(settings.host, listener)
         page_key, key = _keys(settings)
-        config = uvicorn.Config(
-            create_app(settings),
-            ws="none",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_S,
-        )
         said = {"url": url, "page": f"{url}/#key={page_key}", "key": key}
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
-        uvicorn.Server(config).run(sockets=[listener])
+        serve(settings, listener, SHUTDOWN_S)
 
 
 def _listener(settings: Settings) -> socket.socket:

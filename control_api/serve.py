@@ -30,16 +30,21 @@ def main() -> None:
         if inherited is None
         else socket.socket(fileno=inherited)
     )
+    with listener:
+        serve(settings, listener, SHUTDOWN_S)
+
+
+def serve(settings: Settings, listener: socket.socket, shutdown_s: int) -> None:
+    """Answer on a listener until SIGTERM or SIGINT; requests in flight get so long to end."""
     config = uvicorn.Config(
         create_app(settings),
         ws="none",
         access_log=False,
         log_level="warning",
         server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
+        timeout_graceful_shutdown=shutdown_s,
     )
-    with listener:
-        uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

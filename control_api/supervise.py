@@ -20,7 +20,7 @@ import structlog
 
 from control_api.child import Child, Program
 from control_api.folder_lock import hold_folder
-from control_api.listener import listen
+from control_api.listener import listen, shown_url
 from control_api.page_key import new_page_key
 from control_api.remote import Remote, RemoteError
 from ingest.database import open_engine, upgrade, write
@@ -104,7 +104,7 @@ def supervising(settings: Settings, *, run_name: str | None) -> Iterator[Supervi
     settings.data.mkdir(parents=True, exist_ok=True)
     with hold_folder(settings.data), _listener(settings) as listener:
         upgrade(settings)
-        url = f"http://{_shown_host(settings.host)}:{listener.getsockname()[1]}"
+        url = shown_url(settings.host, listener)
         address = Address(url, f"{url}/#key={_page_key(settings)}")
         logs = settings.data / "logs"
         logs.mkdir(exist_ok=True)
@@ -163,10 +163,3 @@ def _page_key(settings: Settings) -> str:
             return new_page_key(session, time.time())
     finally:
         engine.dispose()
-
-
-def _shown_host(host: str) -> str:
-    """An address that a browser on this machine can open."""
-    if host in ("0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

@@ -56,6 +56,19 @@ class Family(Protocol):
         """Write what loading needs beside model.safetensors."""
 
 
+def adamw_arguments(
+    betas: tuple[float, float], weight_decay: float, max_grad_norm: float
+) -> dict[str, Any]:
+    """AdamW on the CPU, as fields of transformers.TrainingArguments."""
+    return {
+        "adam_beta1": betas[0],
+        "adam_beta2": betas[1],
+        "weight_decay": weight_decay,
+        "max_grad_norm": max_grad_norm,
+        "use_cpu": True,
+    }
+
+
 class ModelFamily(Family, Protocol):
     """One kind of model, what it draws, and the settings under which it is trained."""
 

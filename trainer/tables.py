@@ -52,6 +52,10 @@ class Branch(Base):
     created_at: Mapped[float]
 
 
+# States of a command that its run has yet to settle, in the order in which it passes them.
+UNSETTLED = ("pending", "received", "applying")
+
+
 class Command(Base):
     """Something asked of a run.
 

@@ -1,7 +1,7 @@
 """The small client: what the server says arrives, and a failure says what to do."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from fastapi import FastAPI
@@ -14,13 +14,6 @@ from ingest.keys import Role
 from ingest.slices import save_slice
 from tests.control_api.rows import make_run
 from tests.serving import serving
-
-
-@pytest.fixture
-def url(app: FastAPI) -> Iterator[str]:
-    """The real app on loopback."""
-    with serving(app) as address:
-        yield address
 
 
 @pytest.fixture

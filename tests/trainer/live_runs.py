@@ -1,7 +1,7 @@
 """Fixtures for tests that really train; name this module in `pytest_plugins`."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Engine
@@ -9,7 +9,8 @@ from sqlalchemy import Engine
 from ingest.database import write
 from ingest.settings import Settings
 from tests.trainer.runs import make_mix, make_tiny_samples
-from tests.trainer.tiny import TinyFamily
+from tests.trainer.stepping import Steps, stepping
+from tests.trainer.tiny import TinyFamily, Witness
 from trainer.run.rows import RunOptions, find_or_make_run
 from trainer.run.training import Workplace, train
 
@@ -17,6 +18,17 @@ from trainer.run.training import Workplace, train
 @pytest.fixture
 def family() -> TinyFamily:
     return TinyFamily()
+
+
+@pytest.fixture
+def witness(family: TinyFamily) -> Witness:
+    return family.witness
+
+
+@pytest.fixture
+def steps() -> Iterator[Steps]:
+    with stepping() as steps:
+        yield steps
 
 
 @pytest.fixture

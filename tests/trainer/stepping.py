@@ -32,10 +32,13 @@ class Stepped:
         return {name for name in NAMES if self.before[name] != self.after[name]}
 
 
+Steps = list[Stepped]
+
+
 @contextmanager
-def stepping() -> Iterator[list[Stepped]]:
+def stepping() -> Iterator[Steps]:
     """The steps as they happen."""
-    steps: list[Stepped] = []
+    steps: Steps = []
 
     def before(optimizer: Optimizer, _args: object, _kwargs: object) -> None:
         named = _named(optimizer)

@@ -22,7 +22,7 @@ from trainer.causal_lm.model import load_model, read_config
 from trainer.causal_lm.packing import pack
 from trainer.causal_lm.recipe import RECIPE
 from trainer.causal_lm.tokens import open_tokenizer
-from trainer.family import Examiner, Tensors
+from trainer.family import Examiner, Tensors, adamw_arguments
 from trainer.mix.stream import Arrays, Reader
 
 
@@ -72,13 +72,7 @@ class CausalLMFamily:
 
     def optimizer_arguments(self) -> dict[str, Any]:
         """AdamW's settings, on the CPU."""
-        return {
-            "adam_beta1": RECIPE.betas[0],
-            "adam_beta2": RECIPE.betas[1],
-            "weight_decay": RECIPE.weight_decay,
-            "max_grad_norm": RECIPE.max_grad_norm,
-            "use_cpu": True,
-        }
+        return adamw_arguments(RECIPE.betas, RECIPE.weight_decay, RECIPE.max_grad_norm)
 
     def open_examiner(self, engine: Engine, settings: Settings) -> Examiner:
         """Documents of the `eval` split judge it."""

@@ -3,8 +3,9 @@
 In: a function that copies a run's state in memory. Out, in a thread beside the training: a folder
 that exists whole or not at all: written beside under a temporary name, the manifest last, every
 file fsynced, read back and compared, then renamed. A failure leaves what was there before. Nothing
-is ever written over: a path that is taken gets the next free suffix. blake3 reads 2.6 GB/s on one
-core here.
+is ever written over: a path that is taken gets the next free suffix. Decision: files are sealed by
+XXH3-128, for a rollback waits for it: 20 GB/s on one core here, blake3 2.6. That guards against a
+disk; who can write to the folder on purpose can also write to the database that names the manifest.
 """
 
 import os
@@ -19,11 +20,13 @@ import orjson
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
+from xxhash import xxh3_128
 
 from trainer.commands.references import MixVersion
 
 MANIFEST = "manifest.json"
 _TEMPORARY = ".writing-"
+_PIECE_BYTES = 1 << 18  # stays in a core's cache from the read to the hash
 
 WriteState = Callable[[], None]  # writes what was copied
 
@@ -42,7 +45,7 @@ class FileSeal(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     num_bytes: int
-    blake3: str
+    xxh3_128: str
 
 
 class RunPosition(BaseModel):
@@ -165,11 +168,11 @@ def read_manifest(path: Path, digest: str) -> Manifest:
     return Manifest.model_validate_json(data)
 
 
-def check_files(path: Path, manifest: Manifest, *, max_threads: int = 1) -> None:
+def check_files(path: Path, manifest: Manifest) -> None:
     """Raises CheckpointDamaged naming the first file that is not what the manifest says."""
     for name, seal in manifest.files.items():
         try:
-            found = _seal(path / name, max_threads)
+            found = _seal(path / name)
         except OSError as error:
             raise CheckpointDamaged(f"{path} can't be read: {error}") from error
         if found != seal:
@@ -191,9 +194,14 @@ def _seal_files(folder: Path) -> dict[str, FileSeal]:
     }
 
 
-def _seal(path: Path, max_threads: int = 1) -> FileSeal:
-    hasher = blake3(max_threads=max_threads).update_mmap(path)
-    return FileSeal(num_bytes=path.stat().st_size, blake3=hasher.hexdigest())
+def _seal(path: Path) -> FileSeal:
+    hasher, num_bytes, piece = xxh3_128(), 0, memoryview(bytearray(_PIECE_BYTES))
+    with path.open("rb", buffering=0) as file:
+        # Read in pieces, not mapped: a failing disk raises here instead of killing the process.
+        while count := file.readinto(piece):
+            hasher.update(piece[:count])
+            num_bytes += count
+    return FileSeal(num_bytes=num_bytes, xxh3_128=hasher.hexdigest())
 
 
 def _sync_folder(folder: Path) -> None:

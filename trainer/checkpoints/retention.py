@@ -19,10 +19,9 @@ from sqlalchemy.orm import Session
 
 from ingest.database import write
 from trainer.checkpoints.register import Register
-from trainer.commands.queue import UNSETTLED
 from trainer.journal.lease import Lease, LeaseLost
 from trainer.journal.lineage import CheckpointSaved
-from trainer.tables import Branch, Checkpoint, Command, Evaluation
+from trainer.tables import UNSETTLED, Branch, Checkpoint, Command, Evaluation
 
 log = structlog.get_logger()
 

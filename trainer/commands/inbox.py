@@ -29,7 +29,7 @@ from ingest.database import open_engine, read, write
 from trainer.commands import queue as command_queue
 from trainer.commands.kinds import AnyCommand, parse
 from trainer.commands.references import CommandRefused, MixVersion, find_mix, mix_of
-from trainer.tables import Command
+from trainer.tables import UNSETTLED, Command
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ LOOK_EVERY_S = 0.01
 # Others write for at most 20 ms; the command that comes amid it must not miss its boundary.
 CLAIM_TIMEOUT_S = 0.05
 CLAIM_TRIES = 5
-_LATER = "SELECT 1 FROM commands WHERE run_id = ? AND number > ? LIMIT 1"
+_LATER = "SELECT 1 FROM commands WHERE run_id = ? AND number > ? AND state IN (?, ?, ?) LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ class Inbox:
             self._tries_left = CLAIM_TRIES
 
     def _has_news(self) -> bool:
-        """Whether there is a later command at all: most commits are the journal's own."""
-        later = (self._run_id, self._last_number)
+        """Whether there is a later command to take: most commits are the journal's own."""
+        later = (self._run_id, self._last_number, *UNSETTLED)
         return self._versions.execute(_LATER, later).fetchone() is not None
 
     def _claim(self, engine: Engine) -> None:

@@ -24,7 +24,7 @@ from trainer.commands.kinds import AnyCommand, Undo
 from trainer.commands.limits import check_budget, check_rate
 from trainer.commands.references import CommandRefused, check_references
 from trainer.commands.undoing import check_undo
-from trainer.tables import Command, Run
+from trainer.tables import UNSETTLED, Command, Run
 
 __all__ = [
     "CommandRefused",
@@ -43,7 +43,6 @@ __all__ = [
     "unsettled",
 ]
 
-UNSETTLED = ("pending", "received", "applying")
 CANCELLABLE = ("proposed", "pending")
 # `lost` is no end: its process died, and the one that takes over takes what is pending.
 ENDED_RUN_STATES = ("finished", "failed", "stopped")

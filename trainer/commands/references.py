@@ -15,7 +15,7 @@ from ingest.slices import SliceError, get_mix, shares_of
 from trainer.commands.kinds import AnyCommand, MixChange, Rollback, Save, SetMix
 from trainer.mix.adopt import policies
 from trainer.mix.slice_sampler import SlicePolicy
-from trainer.tables import Branch, Checkpoint, Command
+from trainer.tables import UNSETTLED, Branch, Checkpoint, Command
 
 NAMES_SHOWN = 5
 
@@ -101,7 +101,7 @@ def _check_checkpoint(session: Session, run_id: str, wanted: str) -> None:
     coming = select(Command.args_json).where(
         Command.run_id == run_id,
         Command.kind == "save",
-        Command.state.in_(("pending", "received", "applying")),
+        Command.state.in_(UNSETTLED),
     )
     if wanted not in {json.loads(args).get("name") for args in session.scalars(coming)}:
         newest = (

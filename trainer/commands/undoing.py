@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from trainer.commands.references import CommandRefused
-from trainer.tables import Command, Run
+from trainer.tables import UNSETTLED, Command, Run
 
 # Kinds that change the same thing are of one kind here.
 _ASPECTS = {
@@ -124,9 +124,7 @@ def check_undo(session: Session, run_id: str, command_id: str) -> Command:
 
 
 def _check_nothing_is_coming(session: Session, wanted: Command) -> None:
-    unsettled = select(Command).where(
-        Command.run_id == wanted.run_id, Command.state.in_(("pending", "received", "applying"))
-    )
+    unsettled = select(Command).where(Command.run_id == wanted.run_id, Command.state.in_(UNSETTLED))
     for coming in session.scalars(unsettled.order_by(Command.number)):
         aspect = _ASPECTS.get(coming.kind)
         undoes_it = json.loads(coming.args_json).get("command") == wanted.command_id

@@ -17,12 +17,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from trainer.commands import queue as command_queue
-from trainer.commands.queue import UNSETTLED, CommandRefused
+from trainer.commands.queue import CommandRefused
 from trainer.health.policy import Policy, Rule
 from trainer.health.reading import RECENT_READINGS
 from trainer.health.rows import line_of, on_line
 from trainer.health.signals import Since
-from trainer.tables import Checkpoint, Command, HealthSignal, Run, Step
+from trainer.tables import UNSETTLED, Checkpoint, Command, HealthSignal, Run, Step
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ingest.replay.drawn import DrawnDesktop
 from ingest.settings import Settings
-from trainer.family import Examiner, Tensors
+from trainer.family import Examiner, Tensors, adamw_arguments
 from trainer.mix.stream import Arrays, Reader
 from trainer.neuralos.config import ModelConfig
 from trainer.neuralos.examiner import NeuralOSExaminer
@@ -63,13 +63,7 @@ class NeuralOSFamily:
 
     def optimizer_arguments(self) -> dict[str, Any]:
         """AdamW's settings, on the CPU."""
-        return {
-            "adam_beta1": RECIPE.betas[0],
-            "adam_beta2": RECIPE.betas[1],
-            "weight_decay": RECIPE.weight_decay,
-            "max_grad_norm": RECIPE.max_grad_norm,
-            "use_cpu": True,
-        }
+        return adamw_arguments(RECIPE.betas, RECIPE.weight_decay, RECIPE.max_grad_norm)
 
     def open_examiner(self, engine: Engine, settings: Settings) -> Examiner:
         """Replayed episodes of the `eval` split judge it, as the suites say."""

@@ -11,7 +11,6 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol
 
-from blake3 import blake3
 from transformers import Trainer
 
 from ingest.ids import content_id
@@ -165,8 +164,8 @@ class LiveRun:
         )
 
     def check(self, checkpoint: CheckpointSaved, manifest: Manifest) -> None:
-        """Check all files of a checkpoint here, by all cores. Raises CheckpointDamaged."""
-        check_files(self.runs_path / checkpoint.path, manifest, max_threads=blake3.AUTO)
+        """Check all files of a checkpoint here. Raises CheckpointDamaged."""
+        check_files(self.runs_path / checkpoint.path, manifest)
 
     def restore(
         self,

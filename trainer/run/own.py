@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count, takewhile
 from pathlib import Path
 from threading import Event
 
@@ -27,6 +27,7 @@ from transformers import TrainingArguments
 from ingest.database import open_engine, read, upgrade, write
 from ingest.logs import log_to
 from ingest.settings import Settings
+from trainer.checkpoints.register import load_register
 from trainer.health.policy import read_policy
 from trainer.loop.interactive import InteractiveTrainer
 from trainer.ranks.alone import Ranks
@@ -37,7 +38,7 @@ from trainer.run.follower import Follower
 from trainer.run.rows import RunFinished, RunOptions, insert_run
 from trainer.run.server import own_server
 from trainer.run.training import Workplace, life
-from trainer.tables import Checkpoint, Run
+from trainer.tables import Run
 
 FOLDER = "stovetop"
 CONFIGURED_BY = ("STOVETOP_DATABASE_URL", "STOVETOP_DATA")
@@ -137,14 +138,13 @@ def _find_or_make(
 ) -> Run:
     wanted = _name(trainer.args)
     with write(engine) as session:
-        names = [wanted, *_followers(session, wanted)]
-        runs = {run.name: run for run in session.scalars(select(Run).where(Run.name.in_(names)))}
+        earlier = _runs_called(session, wanted)
         if not resume:
-            name = next(name for name in _candidates(wanted) if name not in runs)
+            name = f"{wanted}-{len(earlier) + 1}" if earlier else wanted
             return _make(session, name, trainer)
-        if not runs:
+        if not earlier:
             raise ValueError(f"resume_from_checkpoint: no run {wanted!r} to go on with")
-        run = runs[max(runs, key=names.index)]
+        run = earlier[-1]
         if isinstance(resume, str):
             _check_newest(session, settings, run, Path(resume))
         return _go_on(run, trainer)
@@ -155,21 +155,12 @@ def _name(args: TrainingArguments) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(given).name).strip("-._")[:56] or "run"
 
 
-def _candidates(wanted: str) -> Iterator[str]:
-    yield wanted
-    for number in count(2):
-        yield f"{wanted}-{number}"
-
-
-def _followers(session: Session, wanted: str) -> list[str]:
-    """`wanted-2`, `wanted-3` ... as far as they are there, in order."""
-    found = []
-    for name in _candidates(wanted):
-        if name != wanted:
-            if session.scalars(select(Run).where(Run.name == name)).first() is None:
-                break
-            found.append(name)
-    return found
+def _runs_called(session: Session, wanted: str) -> list[Run]:
+    """`wanted`, `wanted-2`, `wanted-3` ... as far as they are there, in order."""
+    alike = session.scalars(select(Run).where(Run.name.startswith(wanted, autoescape=True)))
+    runs = {run.name: run for run in alike}
+    names = chain([wanted], (f"{wanted}-{number}" for number in count(2)))
+    return [runs[name] for name in takewhile(runs.__contains__, names)]
 
 
 def _make(session: Session, name: str, trainer: InteractiveTrainer) -> Run:
@@ -199,15 +190,7 @@ def _go_on(run: Run, trainer: InteractiveTrainer) -> Run:
 
 
 def _check_newest(session: Session, settings: Settings, run: Run, wanted: Path) -> None:
-    newest = session.scalars(
-        select(Checkpoint)
-        .where(
-            Checkpoint.run_id == run.run_id,
-            Checkpoint.branch == run.branch,
-            Checkpoint.removed_at.is_(None),
-        )
-        .order_by(Checkpoint.step.desc(), Checkpoint.created_at.desc())
-    ).first()
+    newest = next(load_register(session, run.run_id).newest_first(run.branch), None)
     if newest is None or (settings.runs_path / newest.path).resolve() != wanted.resolve():
         raise ValueError(
             f"resume_from_checkpoint: {wanted} is not the newest of branch {run.branch!r}; resume "

@@ -1,7 +1,7 @@
 """Undo in a real run: what was in force before is again, and only while nothing came after it."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Engine
@@ -18,30 +18,18 @@ from tests.trainer.asking import (
     wait_until,
 )
 from tests.trainer.runs import ask
-from tests.trainer.stepping import NAMES, Stepped, stepping
-from tests.trainer.tiny import Seen, TinyFamily, Witness
+from tests.trainer.stepping import NAMES, Steps
+from tests.trainer.tiny import Seen, Witness
 from trainer.commands.undoing import NotUndoable, load_undoables
 from trainer.run.training import Workplace
 
 pytest_plugins = ("tests.trainer.live_runs",)
 
 Training = Callable[..., str]
-Steps = list[Stepped]
 
 LINE: Asked = ("set_lr", {"schedule": {"shape": "linear", "to": 0.005, "steps": 5}})
 SAVE: Asked = ("save", {"name": "good"})
 BACK: Asked = ("rollback", {"checkpoint": "good", "branch": "b"})
-
-
-@pytest.fixture
-def witness(family: TinyFamily) -> Witness:
-    return family.witness
-
-
-@pytest.fixture
-def steps() -> Iterator[Steps]:
-    with stepping() as steps:
-        yield steps
 
 
 def last_of(engine: Engine, kind: str) -> str:

@@ -38,11 +38,6 @@ Rescued = Callable[..., str]
 
 
 @pytest.fixture
-def witness(family: TinyFamily) -> Witness:
-    return family.witness
-
-
-@pytest.fixture
 def rescued(place: Workplace, family: TinyFamily, tmp_path: Path) -> Rescued:
     """Trains the run called `run` under a policy; gives the state in which it ended."""
 

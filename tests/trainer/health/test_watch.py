@@ -1,19 +1,17 @@
 """The watch over a run: what it makes of recorded steps, over rollbacks, retries and restarts."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from ingest.database import read, write
+from ingest.database import read
 from tests.trainer.asking import metric
 from tests.trainer.readings import noisy
-from tests.trainer.runs import make_run
 from trainer.health.watch import HealthWatch
 from trainer.journal.entries import Entry, RunStarved, StepTaken
 from trainer.journal.journal import Journal
@@ -23,14 +21,6 @@ from trainer.mix.sampler import MixStatus
 from trainer.tables import HealthSignal, Run, Step
 
 Told = list[tuple[str, int, str, str]]
-
-
-@pytest.fixture
-def lease(engine: Engine) -> Iterator[Lease]:
-    with write(engine) as session:
-        make_run(session)
-    with Lease(engine, "run", lease_s=30.0) as lease:
-        yield lease
 
 
 def step(number: int, loss: float, branch: str = "main") -> StepTaken:

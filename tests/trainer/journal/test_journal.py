@@ -15,21 +15,13 @@ from sqlalchemy.orm import Session
 
 from ingest.database import open_engine, read, write
 from ingest.settings import Settings
-from tests.trainer.runs import ask, make_run
+from tests.trainer.runs import ask
 from trainer.journal.command_entries import CommandSettled
 from trainer.journal.entries import RunEnded, StepTaken
 from trainer.journal.journal import Journal
 from trainer.journal.lease import Lease, LeaseLost
 from trainer.mix.sampler import MixStatus
 from trainer.tables import Command, Metric, Run, Step
-
-
-@pytest.fixture
-def lease(engine: Engine) -> Iterator[Lease]:
-    with write(engine) as session:
-        make_run(session)
-    with Lease(engine, "run", lease_s=30.0) as lease:
-        yield lease
 
 
 @pytest.fixture

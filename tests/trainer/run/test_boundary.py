@@ -36,11 +36,6 @@ Training = Callable[..., str]
 OLD, FRESH = range(1, 41), range(41, 81)
 
 
-@pytest.fixture
-def witness(family: TinyFamily) -> Witness:
-    return family.witness
-
-
 def rates(steps: list[Seen]) -> list[float]:
     return [step.lr for step in steps]
 

@@ -10,7 +10,7 @@ from ingest.database import read
 from ingest.ids import content_id
 from tests.trainer.asking import Asked, ask_now, commands, metric
 from tests.trainer.doomed import NUM_AT_START, Doom, is_paused, train_to_death
-from tests.trainer.tiny import Seen, TinyFamily, Witness
+from tests.trainer.tiny import Seen, Witness
 from tests.waiting import wait_until
 from trainer.mix.cohorts import unpack_numbers
 from trainer.run.training import Workplace
@@ -21,11 +21,6 @@ pytest_plugins = ("tests.trainer.live_runs",)
 Training = Callable[..., str]
 Kill = Callable[..., None]
 Taken = tuple[float, list[int], float]
-
-
-@pytest.fixture
-def witness(family: TinyFamily) -> Witness:
-    return family.witness
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from ingest.database import write
 from ingest.keys import Limits
 from tests.trainer.asking import all_settled, commands, the_run
 from tests.trainer.runs import ask
-from tests.trainer.tiny import TinyFamily, Witness
+from tests.trainer.tiny import Witness
 from tests.waiting import wait_until
 from trainer.commands import queue as command_queue
 from trainer.commands.approval import Decision, approve
@@ -20,11 +20,6 @@ pytest_plugins = ("tests.trainer.live_runs",)
 
 Training = Callable[..., str]
 LIMITS = Limits(max_lr_factor=10.0)
-
-
-@pytest.fixture
-def witness(family: TinyFamily) -> Witness:
-    return family.witness
 
 
 def limited(engine: Engine, kind: str, limits: Limits = LIMITS, **arguments: Any) -> str:

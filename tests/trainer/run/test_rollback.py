@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 
-import pytest
 from sqlalchemy import Engine, select
 
 from ingest.database import read
 from ingest.settings import Settings
 from tests.trainer.asking import Asked, all_settled, ask_now, asking, commands, metric
 from tests.trainer.runs import add_samples
-from tests.trainer.tiny import Seen, TinyFamily, Witness
+from tests.trainer.tiny import Seen, Witness
 from tests.waiting import wait_until
 from trainer.run.training import Workplace
 from trainer.tables import Adoption, Branch, Checkpoint, Run
@@ -22,11 +21,6 @@ SAVED_AT = 3
 TIP = 18
 HOLD: Asked = ("rollback", {"checkpoint": "good", "branch": "again", "hold_data": True})
 SAVE: Asked = ("save", {"name": "good"})
-
-
-@pytest.fixture
-def witness(family: TinyFamily) -> Witness:
-    return family.witness
 
 
 def seen(steps: list[Seen]) -> list[tuple[float, list[int], float]]:

@@ -23,11 +23,6 @@ pytest_plugins = ("tests.trainer.live_runs",)
 Training = Callable[..., str]
 
 
-@pytest.fixture
-def witness(family: TinyFamily) -> Witness:
-    return family.witness
-
-
 def test_a_run_that_takes_its_steps_is_finished_and_free(
     training: Training, engine: Engine
 ) -> None:

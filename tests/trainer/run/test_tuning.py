@@ -1,36 +1,24 @@
 """Rate, optimizer, frozen and reset modules in a real run, judged inside the optimizer's step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Engine
 
 from tests.trainer.asking import Asked, asking, commands
-from tests.trainer.stepping import NAMES, Stepped, stepping
+from tests.trainer.stepping import NAMES, Stepped, Steps
 from tests.trainer.tiny import TinyFamily, Witness
 from trainer.run.training import Workplace
 
 pytest_plugins = ("tests.trainer.live_runs",)
 
 Training = Callable[..., str]
-Steps = list[Stepped]
 
 LINE: Asked = ("set_lr", {"schedule": {"shape": "linear", "to": 0.005, "steps": 5}})
 LINE_RATES = [0.009, 0.008, 0.007, 0.006, 0.005]
 SAVE: Asked = ("save", {"name": "good"})
 BACK: Asked = ("rollback", {"checkpoint": "good"})
 FIRST = {"layers.0.weight", "layers.0.bias"}
-
-
-@pytest.fixture
-def witness(family: TinyFamily) -> Witness:
-    return family.witness
-
-
-@pytest.fixture
-def steps() -> Iterator[Steps]:
-    with stepping() as steps:
-        yield steps
 
 
 def rates(steps: Steps, group: int = 0) -> list[float]:
