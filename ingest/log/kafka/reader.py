@@ -29,6 +29,7 @@ from ingest.log.kafka.connect import open_client
 from ingest.log.kafka.inbox import Inbox
 
 POLL_MS = 100
+RETRY_S = 0.2
 ANSWER_MS = 5_000
 SESSION_TIMEOUT_MS = 10_000  # a member that died is missed for so long
 CATCH_UP_S = 30.0  # three times that: a group without this member decides nothing faster
@@ -158,6 +159,11 @@ class _Member(threading.Thread):
             return
         except NoOffsetForPartitionError:
             return  # its assignment is not told to the listener yet
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            self._is_closing.wait(RETRY_S)  # the brokers are away; the membership may outlive that
+            return
         if self._kafka.group_metadata().state == MemberState.STABLE:
             self._inbox.join()
         self._inbox.put(
