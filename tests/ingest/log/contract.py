@@ -69,7 +69,7 @@ class LogContract:
         assert offsets == sorted(set(offsets))
 
     def test_reading_goes_on_behind_any_record(self, log: EventLog) -> None:
-        log.append([NewRecord(n % 2, str(n).encode()) for n in range(20)])
+        log.append([NewRecord(n % 2, str(n).encode()) for n in range(10)])
         records = all_records(log)
         next_offsets: defaultdict[int, int] = defaultdict(int)
         for index, last in enumerate(records):
