@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test test-oldest check audit bench case-studies base-model migration lock clean
+.PHONY: help demo kafka test test-oldest check audit bench case-studies base-model migration lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,9 +15,12 @@ help: ## Print this list
 demo: .venv/ready ## A deployed model learns from its users, live (ARGS=--check: unattended, exit code tells)
 	.venv/bin/stovetop demo $(ARGS)
 
-# Where PostgreSQL can't be installed its tests are skipped, and fail in CI.
+kafka: .venv/ready build/kafka/ready ## A real Kafka on this machine, to try STOVETOP_KAFKA with
+	@$(PY) -m tests.kafka.broker
+
+# Where Kafka or PostgreSQL can't be installed their tests are skipped, and fail in CI.
 test: .venv/ready-dev check ## Everything that CI checks
-	-@$(MAKE) --no-print-directory build/postgres/ready
+	-@$(MAKE) --no-print-directory build/kafka/ready build/postgres/ready
 	$(PY) -m pytest $(ARGS)
 
 test-oldest: build/oldest/ready ## One's own Trainer on the oldest transformers and accelerate that we allow
@@ -82,3 +85,11 @@ build/oldest/ready: .venv/bin/uv requirements-dev.txt pyproject.toml
 build/postgres/ready:
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { echo "installing PostgreSQL"; apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null && echo "create_main_cluster = false" >> /etc/postgresql-common/createcluster.conf && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
 	@mkdir -p $(@D) && touch $@
+
+# The broker's jars, from Maven and checked against the lock; Maven keeps them in the home folder.
+build/kafka/ready: tests/kafka/pom.xml tests/kafka/jars.sha256
+	@command -v java >/dev/null && command -v mvn >/dev/null || { echo "installing Java and Maven"; apt-get update -qq && apt-get install -y -qq --no-install-recommends default-jre-headless maven >/dev/null; }
+	@rm -rf build/kafka/libs && mkdir -p build/kafka
+	@mvn -q -B -Dstyle.color=never -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/build/kafka/libs
+	@cd build/kafka/libs && sha256sum --quiet --strict -c ../../../tests/kafka/jars.sha256
+	@touch $@

@@ -17,7 +17,7 @@ from control_api.request import Database, reading_router
 from ingest.buffer import DOCUMENT, FRAME, latest_revision
 from ingest.database import read
 from ingest.documents import ENVIRONMENT
-from ingest.log import EventLog
+from ingest.log import EventLog, LogUnavailable
 from ingest.tables import (
     DeadLetter,
     Episode,
@@ -36,7 +36,9 @@ router = reading_router("stages")
 class Stages(BaseModel):
     """Counts of each stage, in the order of a datum's way."""
 
-    log_waiting: int = Field(description="records of the event log that are not consumed yet")
+    log_waiting: int | None = Field(
+        description="records of the event log that are not consumed yet; null while it is away"
+    )
     events: int
     dead_letters: int
     sessions: dict[str, int] = Field(description="by split")
@@ -57,8 +59,11 @@ def get_stages(request: Request, engine: Database) -> Stages:
     """Counts of each stage now."""
     event_log: EventLog = request.app.state.event_log
     with read(engine) as session:
+        next_offsets = _next_offsets(session, event_log)
+    log_waiting = _log_waiting(event_log, next_offsets)  # brokers may take seconds to answer
+    with read(engine) as session:
         return Stages(
-            log_waiting=event_log.num_waiting(_next_offsets(session, event_log)),
+            log_waiting=log_waiting,
             events=_count(session, select(func.count(EventRow.number))),
             dead_letters=_count(session, select(func.count(DeadLetter.dead_letter_id))),
             sessions=_counts(session, SessionRow.split),
@@ -88,6 +93,13 @@ def _next_offsets(session: Session, event_log: EventLog) -> Mapping[int, int]:
     rows = session.scalars(select(LogOffset).where(LogOffset.log_id == event_log.log_id))
     offsets = dict.fromkeys(range(event_log.num_partitions), 0)
     return offsets | {row.partition: row.next_offset for row in rows}
+
+
+def _log_waiting(event_log: EventLog, next_offsets: Mapping[int, int]) -> int | None:
+    try:
+        return event_log.num_waiting(next_offsets)
+    except LogUnavailable:
+        return None
 
 
 def _latents(session: Session) -> dict[str, int]:

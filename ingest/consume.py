@@ -3,20 +3,21 @@
 In: records of the event log from the committed offsets on. Out: events, sessions, dead letters, and
 what follows from them at once: episodes to replay (`cut`), documents in the buffer (`documents`).
 Guaranteed: the rows and the offset behind them are one transaction, and the offset moves by
-compare-and-set: after a crash anywhere a record is taken again as a whole or not at all, and a
-consumer that another one overtook changes nothing (`Overtaken`).
+compare-and-set: after a crash anywhere a record is taken again as a whole or not at all, and of
+two consumers that both believe a partition theirs only one brings its rows in; the other drops its
+own and goes on where the offset is by then. What the log lost is a dead letter.
 Decision: 500 events or one record a transaction, whichever is more: one fsync, and about 20 ms of
 the write lock.
 """
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Self
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -25,7 +26,7 @@ from ingest.database import open_engine, write
 from ingest.documents import place_documents
 from ingest.envelope import Envelope, Unreadable
 from ingest.event_rows import store, unfold
-from ingest.log import EventLog, LogReader, LogRecord, LogUnavailable, open_log
+from ingest.log import EventLog, LogReader, LogRecord, LogUnavailable, ReaderEnded, open_log
 from ingest.process import begin_process
 from ingest.settings import Settings
 from ingest.tables import LogOffset
@@ -41,19 +42,29 @@ log = structlog.get_logger()
 
 
 class Overtaken(Exception):
-    """Another consumer moved the offset; what this one read is already rows."""
+    """Another consumer moved a partition's offset; what this one read of it is already rows."""
+
+    def __init__(self, partition: int, offset: int) -> None:
+        super().__init__(f"partition {partition} of the event log moved on from offset {offset}")
+        self.partition = partition
+
+
+class _Unpacked(NamedTuple):
+    record: LogRecord
+    envelope: Envelope
 
 
 class Consumer:
-    """Reads one log into one database; for one thread."""
+    """Reads its share of one log into one database; for one thread."""
 
     def __init__(self, engine: Engine, event_log: EventLog, settings: Settings) -> None:
         """Start at the committed offsets; raises LogUnavailable or sqlalchemy's DBAPIError."""
         self._engine = engine
         self._log = event_log
         self._settings = settings
-        self._next = _committed_offsets(engine, event_log)
-        self._reader: LogReader = event_log.reader(self._next.__getitem__)
+        self._next: dict[int, int] = {}
+        self._unstored: list[_Unpacked] = []
+        self._reader: LogReader = event_log.reader(self._committed_offset)
         self._cut_at = self._trim_at = self._place_from = 0.0
 
     def __enter__(self) -> Self:
@@ -65,13 +76,17 @@ class Consumer:
     def step(self, timeout_s: float) -> int:
         """Take what the log has, and do what is due; returns how many records came.
 
-        Raises LogUnavailable, DBAPIError or Overtaken; then this consumer must be made anew.
+        Raises DBAPIError or LogUnavailable, after which the same may be tried again, or
+        ReaderEnded, after which this consumer must be made anew.
         """
-        records = self._reader.poll(timeout_s, RECORDS_PER_POLL)
-        for batch, envelopes in _batches(records):
-            self._store(batch, envelopes)
+        if not self._unstored:
+            polled = self._reader.poll(timeout_s, RECORDS_PER_POLL)
+            self._unstored = [_Unpacked(record, _unpack(record)) for record in polled]
+        num_records = len(self._unstored)
+        while self._unstored:
+            self._store_some()
         now = time.monotonic()
-        if not records or now - self._cut_at > CUT_EVERY_S:
+        if not num_records or now - self._cut_at > CUT_EVERY_S:
             cut_dirty(self._engine, self._settings)
             settle_open_tails(self._engine, self._settings, now=time.time())
             self._place_documents()
@@ -79,7 +94,7 @@ class Consumer:
         if now - self._trim_at > TRIM_EVERY_S:
             self._log.trim(self._next, self._settings.log_grace_s)
             self._trim_at = now
-        return len(records)
+        return num_records
 
     def drain(self) -> None:
         """Take all that the log has by now, cut it, and place the documents."""
@@ -100,17 +115,36 @@ class Consumer:
             log.warning("documents_wait", reason=str(error), retry_s=BACKOFF_S)
             self._place_from = time.monotonic() + BACKOFF_S
 
-    def _store(self, records: Sequence[LogRecord], envelopes: Sequence[Envelope]) -> None:
-        reached = {record.partition: record.offset + 1 for record in records}
-        delivery = unfold(envelopes)
+    def _store_some(self) -> None:
+        """Store the first of what was read, as much as goes into one transaction."""
+        batch = _first_batch(self._unstored)
+        try:
+            self._store(batch)
+        except Overtaken as overtaken:
+            gone = overtaken.partition
+            log.info("consumer_overtaken", partition=gone)
+            self._unstored = [each for each in self._unstored if each.record.partition != gone]
+            self._reader.restart(gone)
+        else:
+            self._unstored = self._unstored[len(batch) :]
+
+    def _store(self, batch: Sequence[_Unpacked]) -> None:
+        reached = {record.partition: record.offset + 1 for record, _ in batch}
+        delivery = unfold([envelope for _, envelope in batch])
         with write(self._engine) as session:
-            for partition, next_offset in reached.items():
-                _move_offset(
-                    session, self._log.log_id, partition, self._next[partition], next_offset
-                )
+            for partition, next_offset in sorted(reached.items()):
+                old = self._next[partition]
+                if not _move_offset(session, self._log.log_id, partition, old, next_offset):
+                    raise Overtaken(partition, old)
             stored = store(session, delivery, eval_percent=self._settings.eval_percent)
         self._next.update(reached)
-        log.info("records_consumed", num_records=len(records), **vars(stored))
+        log.info("records_consumed", num_records=len(batch), **vars(stored))
+
+    def _committed_offset(self, partition: int) -> int:
+        """Where SQL says that this partition goes on; remembered as what is to be moved."""
+        with write(self._engine) as session:
+            self._next[partition] = _known_offset(session, self._log.log_id, partition)
+        return self._next[partition]
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -120,14 +154,25 @@ def run(settings: Settings, stop: threading.Event) -> None:
         try:
             with open_log(settings) as event_log, Consumer(engine, event_log, settings) as consumer:
                 log.info("consumer_started", log_id=event_log.log_id)
-                num_records = 0
-                while not stop.is_set():
-                    num_records = consumer.step(0 if num_records else POLL_S)
-        except (LogUnavailable, DBAPIError, Overtaken) as error:
+                _consume(consumer, stop)
+        except (LogUnavailable, DBAPIError) as error:
             log.warning("consumer_interrupted", error=str(error), retry_s=BACKOFF_S)
             stop.wait(BACKOFF_S)
     engine.dispose()
     log.info("consumer_stopped")
+
+
+def _consume(consumer: Consumer, stop: threading.Event) -> None:
+    """Step until told to stop; an outage costs neither the reader nor what it has read."""
+    num_records = 0
+    while not stop.is_set():
+        try:
+            num_records = consumer.step(0 if num_records else POLL_S)
+        except ReaderEnded:
+            raise
+        except (LogUnavailable, DBAPIError) as error:
+            log.warning("consumer_waits", error=str(error), retry_s=BACKOFF_S)
+            stop.wait(BACKOFF_S)
 
 
 def main() -> None:
@@ -136,21 +181,17 @@ def main() -> None:
     run(Settings(), stop)
 
 
-def _committed_offsets(engine: Engine, event_log: EventLog) -> dict[int, int]:
-    with write(engine) as session:
-        rows = session.scalars(select(LogOffset).where(LogOffset.log_id == event_log.log_id))
-        known = {row.partition: row.next_offset for row in rows}
-        missing = [
-            {"log_id": event_log.log_id, "partition": partition, "next_offset": 0}
-            for partition in range(event_log.num_partitions)
-            if partition not in known
-        ]
-        if missing:
-            session.execute(insert(LogOffset), missing)
-    return {partition: known.get(partition, 0) for partition in range(event_log.num_partitions)}
+def _known_offset(session: Session, log_id: str, partition: int) -> int:
+    """The committed offset; a partition that was never read begins at 0."""
+    key = (LogOffset.log_id == log_id, LogOffset.partition == partition)
+    known = session.scalar(select(LogOffset.next_offset).where(*key))
+    if known is not None:
+        return known
+    session.add(LogOffset(log_id=log_id, partition=partition, next_offset=0))
+    return 0
 
 
-def _move_offset(session: Session, log_id: str, partition: int, old: int, new: int) -> None:
+def _move_offset(session: Session, log_id: str, partition: int, old: int, new: int) -> bool:
     moved = session.execute(
         update(LogOffset)
         .where(
@@ -161,29 +202,21 @@ def _move_offset(session: Session, log_id: str, partition: int, old: int, new: i
         .values(next_offset=new)
         .returning(LogOffset.partition)
     ).all()
-    if not moved:
-        raise Overtaken(f"partition {partition} of the event log moved on from offset {old}")
+    return bool(moved)
 
 
-def _batches(
-    records: Sequence[LogRecord],
-) -> Iterator[tuple[list[LogRecord], list[Envelope]]]:
-    batch: list[LogRecord] = []
-    envelopes: list[Envelope] = []
+def _first_batch(unstored: Sequence[_Unpacked]) -> Sequence[_Unpacked]:
     num_events = 0
-    for record in records:
-        envelope = _unpack(record)
-        if batch and num_events + len(envelope.events) > EVENTS_PER_TRANSACTION:
-            yield batch, envelopes
-            batch, envelopes, num_events = [], [], 0
-        batch.append(record)
-        envelopes.append(envelope)
+    for index, (_, envelope) in enumerate(unstored):
         num_events += len(envelope.events)
-    if batch:
-        yield batch, envelopes
+        if index and num_events > EVENTS_PER_TRANSACTION:
+            return unstored[:index]
+    return unstored
 
 
 def _unpack(record: LogRecord) -> Envelope:
+    if record.lost_from is not None:
+        return _gap(record, record.lost_from)
     try:
         return Envelope.unpack(record.value)
     except ValidationError as error:
@@ -193,6 +226,16 @@ def _unpack(record: LogRecord) -> Envelope:
             original=record.value,
         )
         return Envelope(source="unknown", received_at=time.time(), events=[], unreadable=[dead])
+
+
+def _gap(record: LogRecord, first: int) -> Envelope:
+    where = f"partition {record.partition}, offsets {first} to {record.offset}"
+    dead = Unreadable(
+        code="lost_to_retention",
+        detail=f"{where}: dropped by the event log before they were consumed",
+        original=where.encode(),
+    )
+    return Envelope(source="unknown", received_at=time.time(), events=[], unreadable=[dead])
 
 
 if __name__ == "__main__":

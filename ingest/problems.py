@@ -67,7 +67,7 @@ class Problem(Exception):
 
 
 def unavailable(detail: str) -> Problem:
-    """503: nothing was kept; the same request may be sent again after `Retry-After`."""
+    """503: nothing was promised; the same request may be sent again after `Retry-After`."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     return Problem(503, "Unavailable", detail, headers=headers)
 

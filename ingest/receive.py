@@ -1,9 +1,9 @@
 """The door: events and log lines come in over HTTP and are durable before the answer says so.
 
 In: `POST /v1/events` (JSON array or NDJSON) and `POST /v1/logs/neuralos` (the demo's JSONL).
-Out: one log record a partition, and a verdict for every event. Guaranteed: 202 after the log's
-fsync and not before; a bad event never takes its neighbours with it; a resent one is counted as
-`duplicate` and stored once. 503 with Retry-After when the log can't take it: send it again.
+Out: a log record or a few for each partition, and a verdict for every event. Guaranteed: 202 once
+the log has them for good; a bad event never takes its neighbours with it; a resent one is counted
+as `duplicate` and stored once. 503 with Retry-After when the log can't take it: send it again.
 Decision: the endpoint calls a duplicate only what it is sure of (twice here, or in the table with
 the same content). What differs under the same id passes, so that the consumer, whose unique
 constraint decides, keeps it as a dead letter `conflict` that an operator sees.
@@ -208,18 +208,18 @@ def _append(
         parts[partition][1].append(item)
     now = time.time()
     records = [
-        NewRecord(
-            partition,
-            Envelope(source=source, received_at=now, events=kept, unreadable=refused).pack(),
-        )
+        NewRecord(partition, value)
         for partition, (kept, refused) in parts.items()
+        for value in Envelope(
+            source=source, received_at=now, events=kept, unreadable=refused
+        ).pack_split()
     ]
     if not records:
         return
     try:
         log.append(records)
     except LogUnavailable as error:
-        raise unavailable(f"the event log {error}; nothing was kept, send it again") from error
+        raise unavailable(f"the event log {error}; send the request again") from error
 
 
 def _all_bad(answer: BatchAnswer) -> Problem:

@@ -63,6 +63,22 @@ class Settings(BaseSettings):
         int, Field(description="requests of one address without a good key", ge=1)
     ] = 120
 
+    kafka: Annotated[
+        str | None,
+        Field(
+            description="Kafka brokers, host:port with commas between; default: the embedded log",
+            pattern=r"^[^,:\s]+:\d+(,[^,:\s]+:\d+)*$",
+        ),
+    ] = None
+    kafka_topic: Annotated[
+        str, Field(description="the event log's topic and consumer group, of one database only")
+    ] = "stovetop-events"
+    kafka_replication: Annotated[
+        int, Field(description="copies of a new topic; 1 is synced to its disk", ge=1, le=9)
+    ] = 1
+    kafka_retention_s: Annotated[
+        float, Field(description="how long a new topic keeps what is not consumed, seconds", gt=0)
+    ] = 604_800.0
     num_partitions: Annotated[
         int, Field(description="partitions of a new event log, fixed at its creation", ge=1, le=256)
     ] = 8
@@ -113,6 +129,11 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The SQLAlchemy URL in force."""
         return self.database_url or f"sqlite:///{self.data.absolute() / 'stovetop.db'}"
+
+    @property
+    def max_record_bytes(self) -> int:
+        """What no record of the event log exceeds: a refused line as long as a body, in base64."""
+        return self.max_body_bytes * 4 // 3 + (1 << 20)
 
     @property
     def event_log_path(self) -> Path:

@@ -12,8 +12,10 @@ from sqlalchemy import Engine
 
 from ingest.database import open_engine, upgrade
 from ingest.settings import Settings
+from tests import postgres
 from tests.databases import POSTGRESQL, Database, SqliteDatabase, Stock, databases_of
-from tests.postgres import Cluster, why_missing
+from tests.kafka import broker as kafka
+from tests.postgres import Cluster
 
 # How long an example takes is the machine's load, not a property of ours.
 hypothesis.settings.register_profile("stovetop", deadline=None)
@@ -42,9 +44,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A real PostgreSQL."""
-    if missing := why_missing():
-        assert not os.environ.get("CI"), missing
-        pytest.skip(missing)
+    _need(postgres.why_missing())
     cluster = Cluster()
     cluster.start()
     yield cluster
@@ -93,3 +93,20 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine = open_engine(settings.resolved_database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka.Broker]:
+    """A real Kafka for all tests that ask; each uses topics of its own, and leaves it running."""
+    _need(kafka.why_missing())
+    broker = kafka.Broker(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+def _need(missing: str | None) -> None:
+    """Skip where a real part is missing, for the reason that is given; in CI fail."""
+    if missing is not None:
+        assert not os.environ.get("CI"), missing
+        pytest.skip(missing)

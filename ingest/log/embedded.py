@@ -92,8 +92,7 @@ class EmbeddedLog:
 
     def reader(self, start: Callable[[int], int]) -> "EmbeddedReader":
         """Read every partition from the offset that `start(partition)` gives."""
-        starts = {partition: start(partition) for partition in range(self.num_partitions)}
-        return EmbeddedReader(self._path, starts, self._busy_timeout_s)
+        return EmbeddedReader(self._path, start, self.num_partitions, self._busy_timeout_s)
 
     def num_waiting(self, offsets: Mapping[int, int]) -> int:
         """How many records are at these offsets or after them; raises LogUnavailable."""
@@ -154,9 +153,16 @@ class EmbeddedLog:
 class EmbeddedReader:
     """A `LogReader` with a connection of its own; for one thread."""
 
-    def __init__(self, path: Path, starts: Mapping[int, int], busy_timeout_s: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        start: Callable[[int], int],
+        num_partitions: int,
+        busy_timeout_s: float,
+    ) -> None:
         """Find the first unread record; raises LogUnavailable."""
-        self._starts = starts
+        self._start = start
+        self._wanted = {partition: start(partition) for partition in range(num_partitions)}
         with _unavailable("open"):
             self._connection = _connect(path, busy_timeout_s)
             self._next_offset = self._first_unread()
@@ -178,6 +184,11 @@ class EmbeddedReader:
                 return records
             time.sleep(min(POLL_INTERVAL_S, remaining_s))
 
+    def restart(self, partition: int) -> None:
+        """Go on where the partition's start is by now, be that ahead of or behind this reader."""
+        self._wanted[partition] = self._start(partition)
+        self._next_offset = min(self._next_offset, self._wanted[partition])
+
     def close(self) -> None:
         """Close the reader's connection; a second time does nothing."""
         self._connection.close()
@@ -191,8 +202,9 @@ class EmbeddedReader:
         num_bytes = 0
         for partition, offset, value in rows:
             self._next_offset = offset + 1
-            if offset < self._starts[partition]:
+            if offset < self._wanted[partition]:
                 continue
+            self._wanted[partition] = offset + 1
             records.append(LogRecord(partition, offset, value))
             num_bytes += len(value)
             if len(records) >= max_records or num_bytes >= MAX_POLL_BYTES:
@@ -208,7 +220,7 @@ class EmbeddedReader:
                     "SELECT min(offset) FROM records WHERE partition = ? AND offset >= ?",
                     (partition, start),
                 ).fetchone()[0]
-                for partition, start in self._starts.items()
+                for partition, start in self._wanted.items()
             ]
             newest = self._connection.execute("SELECT max(offset) FROM records").fetchone()[0]
         return min((first for first in firsts if first is not None), default=(newest or 0) + 1)

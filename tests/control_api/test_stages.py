@@ -2,6 +2,7 @@
 
 import time
 
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 
@@ -29,6 +30,17 @@ def test_a_posted_event_waits_in_the_log_until_it_is_consumed(
     assert as_role("ingest").post("/v1/events", json=[event]).status_code == 202
     stages = viewer.get("/v1/stages").json()
     assert (stages["log_waiting"], stages["events"]) == (1, 0)
+
+
+def test_a_log_that_is_away_leaves_the_other_stages_counted(
+    viewer: TestClient, app: FastAPI, engine: Engine
+) -> None:
+    with write(engine) as session:
+        make_samples(session)
+    app.state.event_log.close()
+    stages = viewer.get("/v1/stages").json()
+    assert stages["log_waiting"] is None
+    assert stages["samples"] == 3
 
 
 def test_each_stage_is_counted_by_state(viewer: TestClient, engine: Engine) -> None:

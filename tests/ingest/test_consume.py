@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import OperationalError
 
-from ingest.consume import Consumer, Overtaken, run
+from ingest.consume import Consumer, run
 from ingest.database import read, write
 from ingest.event_rows import split_of
 from ingest.log import NewRecord, open_log
@@ -142,12 +142,44 @@ def test_a_failing_transaction_leaves_the_offset_where_it_was(intake: Intake) ->
     assert len(intake.events()) == 1
 
 
-def test_a_consumer_that_was_overtaken_changes_nothing(intake: Intake) -> None:
+def test_a_consumer_that_was_overtaken_changes_nothing_and_goes_on_behind(intake: Intake) -> None:
     with Consumer(intake.engine, intake.event_log, intake.settings) as stale:
         intake.take(wire_event(0))
-        with pytest.raises(Overtaken):
-            stale.step(0)
-    assert intake.sessions()[0].num_events == 1
+        stale.step(0)
+        assert intake.sessions()[0].num_events == 1
+        intake.post(wire_event(1))
+        stale.drain()
+    assert [event.event_id for event in intake.events()] == ["s-1-0", "s-1-1"]
+
+
+def test_of_two_consumers_at_once_only_one_brings_a_record_in(intake: Intake) -> None:
+    for number in range(40):
+        intake.post(wire_event(number, f"s-{number % 7}"))
+    consumers = [Consumer(intake.engine, intake.event_log, intake.settings) for _ in range(2)]
+    threads = [threading.Thread(target=consumer.drain) for consumer in consumers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for consumer in consumers:
+        consumer.close()
+    assert intake.num_events() == sum(row.num_events for row in intake.sessions()) == 40
+    assert intake.dead_letters() == []
+
+
+def test_records_that_a_database_refused_are_stored_by_the_same_consumer_later(
+    intake: Intake,
+) -> None:
+    intake.post(wire_event(0))
+    with Consumer(intake.engine, intake.event_log, intake.settings) as consumer:
+        with write(intake.engine) as session:
+            session.execute(text("ALTER TABLE events RENAME TO hidden"))
+        with pytest.raises(OperationalError):
+            consumer.step(0)
+        with write(intake.engine) as session:
+            session.execute(text("ALTER TABLE hidden RENAME TO events"))
+        consumer.drain()
+    assert intake.num_events() == 1
 
 
 def test_a_new_log_is_read_from_its_start(intake: Intake, tmp_path: Path) -> None:

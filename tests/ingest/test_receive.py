@@ -223,7 +223,7 @@ def test_503_with_retry_after_when_the_log_is_unavailable(
         other = sqlite3.connect(settings.event_log_path)
         other.execute("BEGIN IMMEDIATE")
         answer = intake.post(wire_event(0))
-        assert "nothing was kept" in str(problem(answer, 503)["detail"])
+        assert "send the request again" in str(problem(answer, 503)["detail"])
         assert int(answer.headers["Retry-After"]) >= 1
         other.close()
         assert intake.post(wire_event(0)).json()["accepted"] == 1
