@@ -1,7 +1,7 @@
 """Reception: commands that are new in SQL come into the trainer's memory, each once, in order.
 
 In: the run's unsettled commands. Out: `take` at a step boundary gives all that were committed
-before it. A listener thread looks every 10 ms; the boundary itself looks too, by `PRAGMA
+before it. A listener thread looks every 25 ms; the boundary itself looks too, by `PRAGMA
 data_version`: 2 us when nothing is new. Whoever finds a command claims it: writes `received`, and
 only what it got is taken, for until then anybody may cancel it. Nothing is taken between the two,
 so what anybody saw as `received` is taken at the next boundary, even if the database is away by
@@ -33,7 +33,7 @@ from trainer.tables import UNSETTLED, Command
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 0.01
+LOOK_EVERY_S = 0.025
 # Others write for at most 20 ms; the command that comes amid it must not miss its boundary.
 CLAIM_TIMEOUT_S = 0.05
 CLAIM_TRIES = 5
