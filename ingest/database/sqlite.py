@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 
 from ingest.database.lookout import Unreachable
 
-LOOK_EVERY_S = 0.01
+LOOK_EVERY_S = 0.025
 
 
 def open_engine(url: URL, *, busy_timeout_s: float) -> Engine:

@@ -1,7 +1,7 @@
 """Reception: commands that are new in SQL come into the trainer's memory, each once, in order.
 
 In: the run's unsettled commands. Out: `take` at a step boundary gives all that were committed
-before it. A listener thread looks when something was announced (SQLite: every 10 ms); the boundary
+before it. A listener thread looks when something was announced (SQLite: every 25 ms); the boundary
 looks too, which costs 2 us on SQLite and one round trip on PostgreSQL (`Lookout`). Whoever finds a
 command claims it: writes `received`, and only what it got is taken, for until then anybody may
 cancel it. Nothing is taken between the two, so what anybody saw as `received` is taken at the next

@@ -67,10 +67,13 @@ class Journal:
         if self._failure is not None:
             raise self._failure
         with self._changed:
+            is_first = not self._entries
             for entry in entries:
                 self._entries.append(self._within_bounds(entry))
                 self._is_urgent |= entry.is_urgent
-            self._changed.notify_all()
+            # Else the writer would wake up at every step, and the next one wait for it.
+            if is_first or self._is_worth_a_commit():
+                self._changed.notify_all()
 
     def _within_bounds(self, entry: Entry) -> Entry:
         if len(self._entries) < MAX_BACKLOG or not isinstance(entry, StepTaken):
