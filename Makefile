@@ -18,10 +18,10 @@ demo: .venv/ready ## A deployed model learns from its users, live (ARGS=--check:
 kafka: .venv/ready build/kafka/ready ## A real Kafka on this machine, to try STOVETOP_KAFKA with
 	@$(PY) -m tests.kafka.broker
 
-# Where Kafka or PostgreSQL can't be installed their tests are skipped, and fail in CI.
+# The tests of a real part that can't be installed are skipped, and fail in CI.
 test: .venv/ready-dev check ## Everything that CI checks
-	-@$(MAKE) --no-print-directory build/kafka/ready build/postgres/ready
-	$(PY) -m pytest $(ARGS)
+	-@$(MAKE) --no-print-directory build/kafka/ready build/postgres/ready build/chromium/ready
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-oldest: build/oldest/ready ## One's own Trainer on the oldest transformers and accelerate that we allow
 	build/oldest/bin/python -m pytest tests/trainer/loop tests/trainer/checkpoints tests/trainer/run \
@@ -84,6 +84,10 @@ build/oldest/ready: .venv/bin/uv requirements-dev.txt pyproject.toml
 # A server for the tests' own clusters; Debian's package would start one for the machine as well.
 build/postgres/ready:
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { echo "installing PostgreSQL"; apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null && echo "create_main_cluster = false" >> /etc/postgresql-common/createcluster.conf && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
+	@mkdir -p $(@D) && touch $@
+
+build/chromium/ready:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { echo "installing Chromium"; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 	@mkdir -p $(@D) && touch $@
 
 # The broker's jars, from Maven and checked against the lock; Maven keeps them in the home folder.

@@ -1,6 +1,5 @@
 """Fixtures that every test may use: a fresh installation with its schema made by the migrations."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +14,7 @@ from ingest.settings import Settings
 from tests import postgres
 from tests.databases import POSTGRESQL, Database, SqliteDatabase, Stock, databases_of
 from tests.kafka import broker as kafka
+from tests.parts import need
 from tests.postgres import Cluster
 
 # How long an example takes is the machine's load, not a property of ours.
@@ -44,7 +44,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A real PostgreSQL."""
-    _need(postgres.why_missing())
+    need(postgres.why_missing())
     cluster = Cluster()
     cluster.start()
     yield cluster
@@ -98,15 +98,8 @@ def engine(settings: Settings) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka.Broker]:
     """A real Kafka for all tests that ask; each uses topics of its own, and leaves it running."""
-    _need(kafka.why_missing())
+    need(kafka.why_missing())
     broker = kafka.Broker(tmp_path_factory.mktemp("kafka"))
     broker.start()
     yield broker
     broker.kill()
-
-
-def _need(missing: str | None) -> None:
-    """Skip where a real part is missing, for the reason that is given; in CI fail."""
-    if missing is not None:
-        assert not os.environ.get("CI"), missing
-        pytest.skip(missing)

@@ -5,6 +5,7 @@ are `LONG`, modules that train a model for real or start whole processes, minute
 on SQLite, and on PostgreSQL only the tests of them that are `CHOSEN`. So there a run's start,
 commands, outages and end are tested (`trainer/run/test_boundary.py`, `test_training.py`), a
 rollback, a crash with its resume, and a whole machine; several ranks and one's own Trainer are not.
+What is `OF_SQLITE` tests its file.
 """
 
 import sqlite3
@@ -35,6 +36,7 @@ LONG = frozenset(
         "control_api/agent/test_steer.py",
         "control_api/test_bad_commands.py",
         "control_api/test_burst.py",
+        "control_api/test_killed.py",
         "control_api/test_supervise.py",
         "trainer/causal_lm/test_family.py",
         "trainer/checkpoints/test_retention.py",
@@ -42,12 +44,18 @@ LONG = frozenset(
         "trainer/health/test_run.py",
         "trainer/run/test_crash.py",
         "trainer/run/test_limit.py",
+        "trainer/run/test_outage.py",
         "trainer/run/test_rollback.py",
         "trainer/run/test_run.py",
         "trainer/run/test_saving.py",
         "trainer/run/test_tuning.py",
         "trainer/test_interactive.py",
         "trainer/test_interactive_gpt2.py",
+    }
+)
+OF_SQLITE = frozenset(
+    {
+        "ingest/test_database.py::test_a_file_that_has_gone_away_is_an_error_and_none_is_made_in_its_place",
     }
 )
 CHOSEN = frozenset(
@@ -63,7 +71,8 @@ CHOSEN = frozenset(
 
 def databases_of(module: str, test: str) -> list[str]:
     """What a test runs on; `module` is its file's path from `tests/` on."""
-    if module in LONG and f"{module}::{test}" not in CHOSEN:
+    name = f"{module}::{test}"
+    if name in OF_SQLITE or (module in LONG and name not in CHOSEN):
         return [SQLITE]
     return [SQLITE, POSTGRESQL]
 

@@ -10,10 +10,14 @@ from sqlalchemy import Engine
 from control_api.audit import local_caller
 from control_api.sign_in import new_address
 from ingest.database import write
+from tests.parts import need
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+
+@pytest.fixture(autouse=True)
+def _browser() -> None:
+    need(None if CHROMIUM else "no Chromium here: run `make build/chromium/ready` as root")
 
 
 def look(address: str, profile: Path) -> str:

@@ -240,7 +240,7 @@ def test_a_path_that_is_no_file_is_refused_by_name(
 def test_a_wrong_key_ends_with_what_the_server_says(
     server: Ingesting, cursor_path: Path, log_file: Path
 ) -> None:
-    with pytest.raises(ShipError, match=r"HTTP 401\): the API key is unknown or revoked"):
+    with pytest.raises(ShipError, match=r"HTTP 401\): the API key is unknown, expired or revoked"):
         ship([log_file], server.url, "st_00000000_key", cursor_path=cursor_path)
 
 

@@ -341,6 +341,21 @@ def test_its_server_dies_with_it(tmp_path: Path) -> None:
     wait_until(lambda: not answers(url))
 
 
+def test_its_server_is_started_again_when_it_dies(tmp_path: Path) -> None:
+    with start(tmp_path / "net", "100000") as script:
+        said_address(script)
+        (server,) = children(script.pid)
+        os.kill(server, signal.SIGKILL)
+        assert answers(said_address(script).split("STOVETOP_URL=")[1].split()[0])
+        script.kill()
+        script.communicate()
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
 def answers(url: str) -> bool:
     try:
         return httpx.get(url + "/livez", timeout=1).is_success
