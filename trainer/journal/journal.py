@@ -66,6 +66,8 @@ class Journal:
         """
         if self._failure is not None:
             raise self._failure
+        if not entries:
+            return
         with self._changed:
             is_first = not self._entries
             for entry in entries:
