@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from ingest.buffer import NewSample, add_samples, add_shard, new_revision, sample_key
 from ingest.database import open_engine, upgrade, write
 from ingest.settings import Settings
+from ingest.shard_store import ShardStore, open_store
 from ingest.shards import ShardWriter
 from ingest.tables import Episode, EventRow, SessionRow
 from trainer.mix.adopt import AdoptionPlan
@@ -42,13 +43,13 @@ def main() -> None:
         upgrade(settings)
         engine = open_engine(settings.resolved_database_url)
         with write(engine) as session:
-            numbers = fill(session, settings.shards_path)
-        measure_reading(engine, settings.shards_path, numbers)
+            numbers = fill(session, open_store(settings))
+        measure_reading(engine, settings, numbers)
         engine.dispose()
     measure_sampling()
 
 
-def fill(session: Session, shards_path: Path) -> IntArray:
+def fill(session: Session, store: ShardStore) -> IntArray:
     """Episodes with latents, a shard each; returns the samples' numbers."""
     visit = SessionRow(
         session_key="visit",
@@ -74,11 +75,11 @@ def fill(session: Session, shards_path: Path) -> IntArray:
     for row in (visit, event):
         session.add(row)
         session.flush()
-    episodes = [add_episode(session, shards_path, index, event) for index in range(NUM_EPISODES)]
+    episodes = [add_episode(session, store, index, event) for index in range(NUM_EPISODES)]
     return np.concatenate(episodes)
 
 
-def add_episode(session: Session, shards_path: Path, index: int, event: EventRow) -> IntArray:
+def add_episode(session: Session, store: ShardStore, index: int, event: EventRow) -> IntArray:
     """One episode of random latents; returns its samples' numbers."""
     episode = Episode(
         episode_id=f"episode-{index}",
@@ -107,7 +108,7 @@ def add_episode(session: Session, shards_path: Path, index: int, event: EventRow
     numbers = add_samples(session, episode, samples, revision)
     latents = np.random.default_rng(index).normal(size=(EPISODE_LENGTH, *LATENT_SHAPE))
     action = np.zeros(ACTION_WIDTH, dtype=np.int16)
-    with ShardWriter(shards_path, "latents") as writer:
+    with ShardWriter(store, "latents") as writer:
         keys = [sample_key(episode.episode_id, 1, position) for position in range(EPISODE_LENGTH)]
         spans = [writer.add(pack(key, latents[i], action)) for i, key in enumerate(keys)]
         shard = writer.publish()
@@ -116,11 +117,11 @@ def add_episode(session: Session, shards_path: Path, index: int, event: EventRow
     return np.array(numbers)
 
 
-def measure_reading(engine: Engine, shards_path: Path, numbers: IntArray) -> None:
+def measure_reading(engine: Engine, settings: Settings, numbers: IntArray) -> None:
     """The three readers over the same samples."""
     rng = np.random.default_rng(0)
     window_bytes = LENGTH * record_bytes()
-    files = [os.open(path, os.O_RDONLY) for path in sorted(shards_path.rglob("*.tar"))]
+    files = [os.open(path, os.O_RDONLY) for path in sorted(settings.shards_path.rglob("*.tar"))]
     last_start = EPISODE_LENGTH * record_bytes() - window_bytes
 
     def bare() -> None:
@@ -130,7 +131,7 @@ def measure_reading(engine: Engine, shards_path: Path, numbers: IntArray) -> Non
         for row, shard, offset in zip(batch, shards, offsets, strict=True):
             os.preadv(files[shard], [row.data], offset)
 
-    reader = WindowReader(engine, shards_path, REPRESENTATION)
+    reader = WindowReader(engine, open_store(settings), REPRESENTATION)
     reader.prepare(numbers)
     report_rate("bare pread", bare)
     report_rate("WindowReader", lambda: reader.read(rng.choice(numbers, BATCH_SIZE)))

@@ -18,6 +18,7 @@ from ingest.filters import FilterError, parse
 from ingest.openapi import problems
 from ingest.problems import Problem
 from ingest.settings import Settings
+from ingest.shard_store import ShardStore, open_store
 from ingest.shards import CorruptShardError, read_span, split_members
 
 router = reading_router("samples")
@@ -94,14 +95,14 @@ def get_frame(request: Request, engine: Database, number: Number) -> Response:
     """The screen one tick after the sample's action, as it was replayed."""
     settings: Settings = request.app.state.settings
     try:
-        path, offset, length = _place(engine, settings.shards_path, number)
+        path, offset, length = _place(engine, open_store(settings), number)
         png = split_members(read_span(path, offset, length))["png"]
     except (FileNotFoundError, CorruptShardError, KeyError) as error:
         raise Problem(404, "Not found", f"the frame of sample {number} is lost: {error}") from error
     return Response(png, media_type=PNG, headers={"Cache-Control": "private, max-age=300"})
 
 
-def _place(engine: Engine, shards_path: FilePath, number: int) -> tuple[FilePath, int, int]:
+def _place(engine: Engine, store: ShardStore, number: int) -> tuple[FilePath, int, int]:
     query = (
         select(tables.Shard.path, tables.Placement.offset, tables.Placement.length)
         .join(tables.Placement, tables.Placement.shard_id == tables.Shard.shard_id)
@@ -112,4 +113,4 @@ def _place(engine: Engine, shards_path: FilePath, number: int) -> tuple[FilePath
     if place is None:
         raise none_found("frame of sample", number)
     path, offset, length = place
-    return shards_path / path, offset, length
+    return store.local(path), offset, length

@@ -29,6 +29,7 @@ from ingest.event_rows import store, unfold
 from ingest.log import EventLog, LogReader, LogRecord, LogUnavailable, ReaderEnded, open_log
 from ingest.process import begin_process
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.tables import LogOffset
 
 EVENTS_PER_TRANSACTION = 500
@@ -62,6 +63,7 @@ class Consumer:
         self._engine = engine
         self._log = event_log
         self._settings = settings
+        self._shards = open_store(settings)
         self._next: dict[int, int] = {}
         self._unstored: list[_Unpacked] = []
         self._reader: LogReader = event_log.reader(self._committed_offset)
@@ -110,7 +112,7 @@ class Consumer:
         if time.monotonic() < self._place_from:
             return
         try:
-            place_documents(self._engine, self._settings.shards_path)
+            place_documents(self._engine, self._shards)
         except OSError as error:
             log.warning("documents_wait", reason=str(error), retry_s=BACKOFF_S)
             self._place_from = time.monotonic() + BACKOFF_S

@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -28,6 +27,7 @@ from ingest.buffer import DOCUMENT, NewSample, add_episodes, add_shard, new_revi
 from ingest.cut_plan import PLACED
 from ingest.database import read, write
 from ingest.ids import content_id
+from ingest.shard_store import ShardStore
 from ingest.shards import ShardWriter
 from ingest.tables import IS_WAITING_DOCUMENT, Episode, EventRow, SessionRow
 
@@ -73,7 +73,7 @@ class _PlacedElsewhere(Exception):
     """Another process placed some of them; what was written here is dropped."""
 
 
-def place_documents(engine: Engine, shards_path: Path) -> int:
+def place_documents(engine: Engine, store: ShardStore) -> int:
     """Make every document that waits a sample; returns how many.
 
     Raises OSError where the disk takes no shard, sqlalchemy's DBAPIError for the database.
@@ -81,7 +81,7 @@ def place_documents(engine: Engine, shards_path: Path) -> int:
     num_placed = 0
     while documents := _waiting(engine):
         try:
-            _place(engine, shards_path, documents)
+            _place(engine, store, documents)
         except _PlacedElsewhere:
             log.info("documents_placed_elsewhere", num_documents=len(documents))
             break
@@ -127,8 +127,8 @@ def _waiting(engine: Engine) -> list[Document]:
     return documents
 
 
-def _place(engine: Engine, shards_path: Path, documents: Sequence[Document]) -> None:
-    with ShardWriter(shards_path, FOLDER) as writer:
+def _place(engine: Engine, store: ShardStore, documents: Sequence[Document]) -> None:
+    with ShardWriter(store, FOLDER) as writer:
         spans = [writer.add(document.members()) for document in documents]
         shard = writer.publish()
     episodes = [_episode(document) for document in documents]  # built before the lock is held

@@ -1,10 +1,10 @@
 """Shards: immutable WebDataset tars, written whole or not at all, read by offset.
 
-In: samples, each a list of named members. Out: a tar under the shards folder that the stock
-webdataset library opens, and where in it each sample lies. A shard is written to a temporary
-name, fsynced, renamed, and its folder fsynced, so a reader never sees half of one. Its id is its
-content's blake3: a redo after a crash between the rename and the index's commit writes the same
-bytes to the same name, over the orphan. The mtime is a plain 0, so a member costs its padded data
+In: samples, each a list of named members. Out: a tar in the shard store that the stock webdataset
+library opens, and where in it each sample lies. A shard is written to a temporary file, fsynced,
+and published whole (`shard_store`), so a reader never sees half of one. Its id is its content's
+blake3: a redo after a crash between the publication and the index's commit writes the same bytes
+to the same name, over the orphan. The mtime is a plain 0, so a member costs its padded data
 and one 512-byte header (a float mtime, as webdataset writes it, costs 1,536).
 """
 
@@ -22,10 +22,10 @@ from uuid import uuid4
 from blake3 import blake3
 
 from ingest.ids import ID_BYTES
+from ingest.shard_store import ShardStore
 
 BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * BLOCK)
-_TEMPORARIES = "writing"
 _PIECE_BYTES = 1 << 20
 
 
@@ -43,7 +43,7 @@ class Span:
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """A published shard; `path` is relative to the shards folder."""
+    """A published shard; `path` is its name in the store."""
 
     shard_id: str
     path: str
@@ -55,13 +55,13 @@ class WrittenShard:
 class ShardWriter:
     """Writes one shard: `add` each sample, then `publish`; without that nothing stays behind.
 
-    `folder` is where in the shards folder it goes, such as "frames".
+    `folder` is where in the store it goes, such as "frames".
     """
 
-    def __init__(self, shards_path: Path, folder: str) -> None:
-        self._shards_path = shards_path
+    def __init__(self, store: ShardStore, folder: str) -> None:
+        self._store = store
         self._folder = folder
-        self._temporary = shards_path / _TEMPORARIES / f"{uuid4().hex}.tar"
+        self._temporary = store.temporaries / f"{uuid4().hex}.tar"
         self._temporary.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._temporary.open("xb")
         self._hasher = blake3()
@@ -99,14 +99,9 @@ class ShardWriter:
         self._file.close()
         checksum = self._hasher.hexdigest()
         shard_id = checksum[: 2 * ID_BYTES]
-        relative = Path(self._folder) / shard_id[:2] / f"{shard_id}.tar"
-        target = self._shards_path / relative
-        _make_durable_folder(target.parent, self._shards_path)
-        self._temporary.replace(target)
-        _fsync_folder(target.parent)
-        return WrittenShard(
-            shard_id, relative.as_posix(), self._num_bytes, self._num_samples, checksum
-        )
+        path = f"{self._folder}/{shard_id[:2]}/{shard_id}.tar"
+        self._store.publish(self._temporary, path)
+        return WrittenShard(shard_id, path, self._num_bytes, self._num_samples, checksum)
 
     def close(self) -> None:
         """Drop what was not published."""
@@ -153,11 +148,11 @@ def verify(path: Path, checksum: str) -> None:
         raise CorruptShardError(f"{path}: blake3 is {found}, {checksum} was written")
 
 
-def sweep_temporaries(shards_path: Path, older_than_s: float) -> int:
+def sweep_temporaries(store: ShardStore, older_than_s: float) -> int:
     """Remove what killed writers left behind; returns how many files went."""
     before = time.time() - older_than_s
     num_removed = 0
-    for path in (shards_path / _TEMPORARIES).glob("*.tar"):
+    for path in store.temporaries.glob("*.tar"):
         with suppress(FileNotFoundError):  # published or swept by another process meanwhile
             if path.stat().st_mtime < before:
                 path.unlink()
@@ -186,20 +181,3 @@ def _walk(data: bytes) -> Iterator[tuple[str, int, int]]:
             raise CorruptShardError(f"{member.name} ends at {stop}, the sample at {len(data)}")
         yield member.name, start, stop
         position = stop + -member.size % BLOCK
-
-
-def _make_durable_folder(folder: Path, root: Path) -> None:
-    """Create a folder so that it outlives a power cut: each new entry's parent is fsynced."""
-    missing = [part for part in (folder, *folder.parents) if root in part.parents]
-    for part in reversed(missing):
-        if not part.exists():
-            part.mkdir(exist_ok=True)
-            _fsync_folder(part.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

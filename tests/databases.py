@@ -17,7 +17,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Protocol
 
-from sqlalchemy import MetaData, create_engine
+from psycopg.errors import DeadlockDetected
+from sqlalchemy import Connection, MetaData, create_engine
+from sqlalchemy.exc import OperationalError
 
 from tests.postgres import Cluster
 
@@ -154,6 +156,19 @@ class Stock:
         self._ready.put(name)
 
 
+def _lock(connection: Connection, tables: str) -> None:
+    """Lock them, one after the other; where a writer has done so in another order, once more."""
+    while True:
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(f"LOCK TABLE {tables} IN EXCLUSIVE MODE")
+        except OperationalError as error:
+            if not isinstance(error.orig, DeadlockDetected):
+                raise
+        else:
+            return
+
+
 class PostgresDatabase:
     """A database of the tests' cluster."""
 
@@ -169,8 +184,7 @@ class PostgresDatabase:
         with engine.begin() as connection:
             metadata = MetaData()
             metadata.reflect(connection)
-            names = ", ".join(metadata.tables)
-            connection.exec_driver_sql(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
+            _lock(connection, ", ".join(metadata.tables))
             yield
         engine.dispose()
 

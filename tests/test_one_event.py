@@ -22,6 +22,7 @@ from ingest.log import open_log
 from ingest.replay.drawn import DrawnDesktop
 from ingest.replay.worker import ReplayWorker
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.ship import ship
 from ingest.tables import Episode, EventRow, Placement, Sample
 from tests.serving import serving
@@ -76,7 +77,7 @@ def test_one_shipped_line_reaches_one_optimizer_step_and_one_point_of_the_curve(
 
     # encode: the frame's latent, in a shard of its own, at a place that SQL knows.
     encoder = load()
-    EncodeWorker(engine, settings.shards_path, encoder).encode_some(threading.Event())
+    EncodeWorker(engine, open_store(settings), encoder).encode_some(threading.Event())
     with read(engine) as session:
         places = set(session.scalars(select(Placement.representation)))
     assert places == {"frame", f"latent:{encoder.hash}"}

@@ -30,6 +30,7 @@ from ingest.buffer import (
 from ingest.database import open_engine, read, write
 from ingest.process import begin_process
 from ingest.settings import Settings
+from ingest.shard_store import ShardStore, open_store
 from ingest.shards import CorruptShardError, Span, WrittenShard, verify
 from ingest.tables import Placement, Sample, Shard
 from trainer.neuralos.encoder import SHIPPED, Encoder, load
@@ -45,12 +46,12 @@ log = structlog.get_logger()
 class EncodeWorker:
     """Encodes what has no latent of `encoder` yet."""
 
-    def __init__(self, engine: Engine, shards_path: Path, encoder: Encoder) -> None:
+    def __init__(self, engine: Engine, store: ShardStore, encoder: Encoder) -> None:
         encoder_hash = encoder.hash
         self.representation = f"latent:{encoder_hash}"
         self._folder = f"latents/{encoder_hash}"
         self._engine = engine
-        self._shards_path = shards_path
+        self._store = store
         self._encoder = encoder
         self._done_revision = 0  # up to here every sample has its latent, or can't have one
         self._set_aside: set[str] = set()
@@ -85,12 +86,12 @@ class EncodeWorker:
         return bool(waiting)
 
     def _encode(self, shard: Shard) -> None:
-        path = self._shards_path / shard.path
         try:
-            if not self._is_readable(shard, path):
+            path = self._sound(shard)
+            if path is None:
                 return
             written, spans = write_latents(
-                read_frames(path), self._encoder, self._shards_path, self._folder
+                read_frames(path), self._encoder, self._store, self._folder
             )
             self._place(shard.shard_id, written, spans)
         except CorruptShardError as error:
@@ -100,13 +101,15 @@ class EncodeWorker:
         except IntegrityError:
             log.info("encoded_elsewhere", shard_id=shard.shard_id)
 
-    def _is_readable(self, shard: Shard, path: Path) -> bool:
+    def _sound(self, shard: Shard) -> Path | None:
+        """The shard's file; None where it can't be read."""
         try:
+            path = self._store.local(shard.path)
             verify(path, shard.checksum)
         except OSError as error:  # of this file; what is wrong with the whole disk shows in writing
             self._leave_alone(shard.shard_id, str(error))
-            return False
-        return True
+            return None
+        return path
 
     def _place(self, frames_id: str, written: WrittenShard, spans: Mapping[str, Span]) -> None:
         now = time.time()
@@ -187,7 +190,7 @@ def main() -> None:
     stop = begin_process()
     engine = open_engine(settings.resolved_database_url)
     encoder = load(settings.encoder or SHIPPED)
-    EncodeWorker(engine, settings.shards_path, encoder).run(stop)
+    EncodeWorker(engine, open_store(settings), encoder).run(stop)
     engine.dispose()
 
 

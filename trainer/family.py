@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from torch import Tensor, nn
 
 from ingest.settings import Settings
+from ingest.shard_store import ShardStore
 from trainer.mix.stream import Arrays, Reader
 from trainer.recipes import class_of
 
@@ -80,7 +81,7 @@ class ModelFamily(Family, Protocol):
     def load_model(self) -> nn.Module:
         """The model that a new run starts from; what is random in it is torch's generator's."""
 
-    def open_reader(self, engine: Engine, shards_path: Path) -> Reader:
+    def open_reader(self, engine: Engine, store: ShardStore) -> Reader:
         """What reads its samples."""
 
     def collate(self, arrays: Arrays) -> Tensors:

@@ -10,7 +10,6 @@ desktop or in a payload is a `ReplayError`, the episode's own; anything else is 
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import orjson
@@ -24,6 +23,7 @@ from ingest.keyboard import HeldKeys
 from ingest.replay.drawn import is_structural
 from ingest.replay.environment import Environment, Step
 from ingest.replay.tasks import tasks_of
+from ingest.shard_store import ShardStore
 from ingest.shards import ShardWriter, Span, WrittenShard
 from ingest.tables import EventRow
 
@@ -49,7 +49,7 @@ class Recording:
 def record(
     environment: Environment,
     actions: EpisodeActions,
-    shards_path: Path,
+    store: ShardStore,
     *,
     key: tuple[str, int],
     before_step: Callable[[], None],
@@ -64,7 +64,7 @@ def record(
         tape.play(event)
     samples: list[NewSample] = []
     spans: list[Span] = []
-    with ShardWriter(shards_path, FOLDER) as writer:
+    with ShardWriter(store, FOLDER) as writer:
         for position, event in enumerate(actions.recorded):
             tick = tape.play(event)
             sample = _sample(position, event, tick, samples[-1] if samples else None)

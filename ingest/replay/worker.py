@@ -38,6 +38,7 @@ from ingest.replay.environment import Environment
 from ingest.replay.queue import Claim, claim_next, fail, finish, held_episode, release, renew
 from ingest.replay.recording import Recording, ReplayError, record
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.shards import sweep_temporaries
 
 POLL_S = 0.2
@@ -63,6 +64,7 @@ class ReplayWorker:
     ) -> None:
         self._engine = engine
         self._settings = settings
+        self._store = open_store(settings)
         self._make_environment = make_environment
         self._environment = make_environment()
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -82,7 +84,7 @@ class ReplayWorker:
     def run(self, stop: threading.Event) -> None:
         """Replay what waits until told to stop; an episode in progress is given back then."""
         self._stop = stop
-        sweep_temporaries(self._settings.shards_path, ABANDONED_S)
+        sweep_temporaries(self._store, ABANDONED_S)
         while not stop.is_set():
             try:
                 if not self.replay_next():
@@ -127,7 +129,7 @@ class ReplayWorker:
         return record(
             self._environment,
             actions,
-            self._settings.shards_path,
+            self._store,
             key=(claim.episode_id, claim.version),
             before_step=partial(self._keep, claim),
         )

@@ -11,6 +11,7 @@ from ingest.buffer import FRAME, add_shard, latest_revision, new_revision, retir
 from ingest.database import write
 from ingest.ids import content_id
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.shards import ShardWriter
 from ingest.tables import DeadLetter, Episode, Sample
 from tests.factories import make_samples, make_session
@@ -56,7 +57,7 @@ def png(colour: tuple[int, int, int]) -> bytes:
 def framed(engine: Engine, settings: Settings) -> tuple[list[int], list[bytes]]:
     """Samples whose frames lie in a real shard: their numbers and pictures."""
     pictures = [png((shade, 0, 0)) for shade in (10, 20, 30)]
-    with ShardWriter(settings.shards_path, "frames") as writer:
+    with ShardWriter(open_store(settings), "frames") as writer:
         members = [[(f"{i}.png", data), (f"{i}.json", b"{}")] for i, data in enumerate(pictures)]
         spans = [writer.add(member) for member in members]
         shard = writer.publish()

@@ -10,6 +10,7 @@ from ingest.buffer import new_revision, retire
 from ingest.database import write
 from ingest.documents import place_documents
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.tables import Episode
 from tests.control_api.conftest import AsRole
 from tests.control_api.rows import make_run
@@ -73,7 +74,7 @@ def test_documents_are_samples_that_wait_for_no_latents(
 ) -> None:
     with write(engine) as session:
         make_documents(session, make_session(session), ["one", "two"])
-    place_documents(engine, settings.shards_path)
+    place_documents(engine, open_store(settings))
     stages = viewer.get("/v1/stages").json()
     assert (stages["samples"], stages["trainable"], stages["latents"]) == (2, 0, {})
     assert (stages["episodes"], stages["shards"]) == ({"placed": 2}, {"document": 1})

@@ -18,6 +18,7 @@ from ingest.database import read, write
 from ingest.documents import DOCUMENTS_PER_SHARD, ENVIRONMENT, place_documents
 from ingest.replay.drawn import DrawnDesktop
 from ingest.replay.worker import ReplayWorker
+from ingest.shard_store import open_store
 from ingest.shards import read_span, split_members, verify
 from ingest.slices import members, save_slice
 from ingest.tables import Placement, Revision, Sample, Shard
@@ -124,7 +125,7 @@ def test_ids_do_not_depend_on_how_the_documents_came(intake: Intake) -> None:
         intake.take(document(number))
     one_by_one = ids_and_texts(intake)
     forget_samples(intake)
-    assert place_documents(intake.engine, intake.settings.shards_path) == 5
+    assert place_documents(intake.engine, open_store(intake.settings)) == 5
     assert ids_and_texts(intake) == one_by_one
 
 
@@ -148,7 +149,7 @@ def test_what_another_process_placed_meanwhile_stays_as_it_is(
         revision = latest_revision(session)
     seen = waiting_as_it_was(intake)
     monkeypatch.setattr(documents, "_waiting", lambda _engine: next(seen))
-    assert place_documents(intake.engine, intake.settings.shards_path) == 0
+    assert place_documents(intake.engine, open_store(intake.settings)) == 0
     with read(intake.engine) as session:
         assert latest_revision(session) == revision
     assert ids_and_texts(intake) == before

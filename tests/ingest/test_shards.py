@@ -9,6 +9,7 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.shard_store import FolderStore
 from ingest.shards import (
     CorruptShardError,
     ShardWriter,
@@ -30,7 +31,7 @@ SAMPLES = [
 def write_shard(
     folder: Path, samples: list[dict[str, bytes]] | None = None
 ) -> tuple[WrittenShard, list[Span]]:
-    with ShardWriter(folder, "frames") as writer:
+    with ShardWriter(FolderStore(folder), "frames") as writer:
         spans = [
             writer.add([(f"episode-1-{index:05d}.{name}", data) for name, data in sample.items()])
             for index, sample in enumerate(SAMPLES if samples is None else samples)
@@ -92,7 +93,7 @@ def test_nothing_stays_behind_when_writing_fails(tmp_path: Path) -> None:
 
 
 def test_a_shard_is_not_visible_before_it_is_published(tmp_path: Path) -> None:
-    with ShardWriter(tmp_path, "frames") as writer:
+    with ShardWriter(FolderStore(tmp_path), "frames") as writer:
         writer.add([("a.png", b"data")])
         assert not (tmp_path / "frames").exists()
 
@@ -126,11 +127,11 @@ def test_bytes_that_are_no_members_are_corruption(data: bytes) -> None:
 
 
 def test_only_old_temporaries_are_swept(tmp_path: Path) -> None:
-    with ShardWriter(tmp_path, "frames") as writer:
+    with ShardWriter(FolderStore(tmp_path), "frames") as writer:
         dead = tmp_path / "writing" / "dead.tar"
         dead.write_bytes(b"half a shard")
         os.utime(dead, (0, 0))
-        assert sweep_temporaries(tmp_path, older_than_s=3600) == 1
+        assert sweep_temporaries(FolderStore(tmp_path), older_than_s=3600) == 1
         assert not dead.exists()
         writer.add([("a.png", b"data")])
         assert (tmp_path / writer.publish().path).exists()

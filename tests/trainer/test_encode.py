@@ -22,6 +22,7 @@ from ingest.keyboard import INDEX_OF
 from ingest.replay.drawn import DrawnDesktop
 from ingest.replay.worker import ReplayWorker
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.shards import read_span, split_members, verify
 from ingest.tables import Episode, Placement, Revision, Sample, Shard
 from tests.factories import action_payload, make_episode, make_session
@@ -49,7 +50,7 @@ def encoder() -> Encoder:
 
 @pytest.fixture
 def worker(engine: Engine, settings: Settings, encoder: Encoder) -> EncodeWorker:
-    return EncodeWorker(engine, settings.shards_path, encoder)
+    return EncodeWorker(engine, open_store(settings), encoder)
 
 
 def replay(
@@ -217,7 +218,7 @@ def test_another_encoder_makes_a_representation_of_its_own(
     engine: Engine, settings: Settings, worker: EncodeWorker
 ) -> None:
     torch.manual_seed(1)
-    other = EncodeWorker(engine, settings.shards_path, Encoder(EncoderConfig()).eval())
+    other = EncodeWorker(engine, open_store(settings), Encoder(EncoderConfig()).eval())
     replay(engine, settings, 3)
     encode_all(worker)
     encode_all(other)
@@ -253,7 +254,7 @@ def test_two_workers_place_every_sample_once(
 ) -> None:
     for _ in range(6):
         replay(engine, settings, 2)
-    workers = [EncodeWorker(engine, settings.shards_path, encoder) for _ in range(2)]
+    workers = [EncodeWorker(engine, open_store(settings), encoder) for _ in range(2)]
     threads = [threading.Thread(target=encode_all, args=[worker]) for worker in workers]
     for thread in threads:
         thread.start()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from ingest.settings import Settings
+from ingest.shard_store import ShardStore
 from tests.trainer.runs import TINY_REPRESENTATION
 from trainer.family import Examiner, Tensors
 from trainer.mix.permutation import IntArray
@@ -117,7 +118,7 @@ class TinyFamily:
     def load_model(self) -> nn.Module:
         return TinyModel(self.witness)
 
-    def open_reader(self, _engine: Engine, _shards_path: Path) -> TinyReader:
+    def open_reader(self, _engine: Engine, _store: ShardStore) -> TinyReader:
         return TinyReader(self.damaged)
 
     def collate(self, arrays: Arrays) -> Tensors:

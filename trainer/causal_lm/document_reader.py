@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from ingest.buffer import DOCUMENT, sample_key
 from ingest.database import read
+from ingest.shard_store import ShardStore
 from ingest.shards import BLOCK, CorruptShardError, split_members
 from ingest.tables import Placement, Sample, Shard
 from trainer.causal_lm.tokens import Tokenizer
@@ -41,9 +41,9 @@ class _Place:
 class DocumentTexts:
     """Whole documents by their sample numbers; `close` it."""
 
-    def __init__(self, engine: Engine, shards_path: Path) -> None:
+    def __init__(self, engine: Engine, store: ShardStore) -> None:
         self._engine = engine
-        self._files = ShardFiles(shards_path)
+        self._files = ShardFiles(store)
         self._places: dict[int, _Place] = {}
         self._growing = threading.Lock()
 
@@ -88,9 +88,9 @@ class DocumentReader(DocumentTexts):
     """A stream's reader (`stream.Reader`): of each document at most `max_tokens` tokens."""
 
     def __init__(
-        self, engine: Engine, shards_path: Path, tokenizer: Tokenizer, *, max_tokens: int
+        self, engine: Engine, store: ShardStore, tokenizer: Tokenizer, *, max_tokens: int
     ) -> None:
-        super().__init__(engine, shards_path)
+        super().__init__(engine, store)
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
 

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from ingest.buffer import DOCUMENT
 from ingest.database import read
+from ingest.shard_store import ShardStore
 from ingest.tables import Placement, Sample
 from trainer.causal_lm.document_reader import DocumentTexts
 from trainer.causal_lm.model import load_model
@@ -62,9 +63,9 @@ class HeldOutResult:
 class DocumentExaminer:
     """A `trainer.family.Examiner` of documents."""
 
-    def __init__(self, engine: Engine, shards_path: Path) -> None:
+    def __init__(self, engine: Engine, store: ShardStore) -> None:
         self._engine = engine
-        self._shards_path = shards_path
+        self._store = store
 
     def judge(self, suite: str, checkpoint: Path, environment: str) -> Judgement:
         """Judge one model; see `HeldOutResult`."""
@@ -80,7 +81,7 @@ class DocumentExaminer:
     def _scores(self, checkpoint: Path, numbers: IntArray) -> list[Score]:
         model = load_model(checkpoint)
         tokenizer = open_tokenizer(checkpoint, model.config.vocab_size)
-        documents = DocumentTexts(self._engine, self._shards_path)
+        documents = DocumentTexts(self._engine, self._store)
         try:
             texts = documents.texts(numbers)
         except ShardDamaged as damaged:

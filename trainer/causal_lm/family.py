@@ -16,6 +16,7 @@ from torch import nn
 from ingest.buffer import DOCUMENT
 from ingest.documents import ENVIRONMENT
 from ingest.settings import Settings
+from ingest.shard_store import ShardStore, open_store
 from trainer.causal_lm.document_reader import DocumentReader
 from trainer.causal_lm.evaluate import DocumentExaminer
 from trainer.causal_lm.model import load_model, read_config
@@ -48,11 +49,9 @@ class CausalLMFamily:
         """The base model."""
         return load_model(self._base)
 
-    def open_reader(self, engine: Engine, shards_path: Path) -> Reader:
+    def open_reader(self, engine: Engine, store: ShardStore) -> Reader:
         """Documents as tokens."""
-        return DocumentReader(
-            engine, shards_path, self._tokenizer, max_tokens=RECIPE.document_tokens
-        )
+        return DocumentReader(engine, store, self._tokenizer, max_tokens=RECIPE.document_tokens)
 
     def collate(self, arrays: Arrays) -> Tensors:
         """The batch's documents as packed rows, (rows, context)."""
@@ -76,4 +75,4 @@ class CausalLMFamily:
 
     def open_examiner(self, engine: Engine, settings: Settings) -> Examiner:
         """Documents of the `eval` split judge it."""
-        return DocumentExaminer(engine, settings.shards_path)
+        return DocumentExaminer(engine, open_store(settings))

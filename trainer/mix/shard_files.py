@@ -3,16 +3,16 @@
 In: a sample's place. Out: what is read there. Guaranteed: a shard's bytes are compared with its
 checksum when it is first opened; one that is gone is looked up once more, for it may have been
 replaced; what is damaged then is `ShardDamaged`, and what is no fault of the file's (no descriptors
-left, the shards' folder gone) is raised as it is.
+left, the store away) is raised as it is.
 """
 
 import errno
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, TypeVar
 
+from ingest.shard_store import ShardStore
 from ingest.shards import CorruptShardError, verify
 from trainer.mix.stream import ShardDamaged
 
@@ -30,7 +30,7 @@ class Place(Protocol):
 
     @property
     def shard_path(self) -> str:
-        """Relative to the shards folder."""
+        """The shard's name in the store."""
 
     @property
     def checksum(self) -> str:
@@ -42,10 +42,10 @@ T = TypeVar("T")
 
 
 class ShardFiles:
-    """Open shards below `shards_path`; one thread's own. `close` it."""
+    """Open shards of a store; one thread's own. `close` it."""
 
-    def __init__(self, shards_path: Path) -> None:
-        self._shards_path = shards_path
+    def __init__(self, store: ShardStore) -> None:
+        self._store = store
         self._descriptors: OrderedDict[str, int] = OrderedDict()  # the oldest use first
         self._verified: set[str] = set()
 
@@ -74,20 +74,22 @@ class ShardFiles:
 
     def _assert_of_the_file(self, error: CorruptShardError | OSError) -> None:
         is_of_the_file = isinstance(error, CorruptShardError) or error.errno in _OF_THE_FILE
-        if not is_of_the_file or not self._shards_path.is_dir():
+        if not is_of_the_file:
             raise error
+        self._store.assert_reachable()
 
     def _open(self, place: Place) -> int:
         path = place.shard_path
         if path in self._descriptors:
             self._descriptors.move_to_end(path)
             return self._descriptors[path]
+        local = self._store.local(path)
         if path not in self._verified:
-            verify(self._shards_path / path, place.checksum)
+            verify(local, place.checksum)
             self._verified.add(path)
         if len(self._descriptors) == MAX_OPEN_SHARDS:
             os.close(self._descriptors.popitem(last=False)[1])
-        self._descriptors[path] = os.open(self._shards_path / path, os.O_RDONLY)
+        self._descriptors[path] = os.open(local, os.O_RDONLY)
         return self._descriptors[path]
 
     def _forget(self, path: str) -> None:

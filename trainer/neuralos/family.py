@@ -13,6 +13,7 @@ from torch import nn
 
 from ingest.replay.drawn import DrawnDesktop
 from ingest.settings import Settings
+from ingest.shard_store import ShardStore
 from trainer.family import Examiner, Tensors, adamw_arguments
 from trainer.mix.stream import Arrays, Reader
 from trainer.neuralos.config import ModelConfig
@@ -43,11 +44,11 @@ class NeuralOSFamily:
         """The base model."""
         return NeuralOS.load(self._base)
 
-    def open_reader(self, engine: Engine, shards_path: Path) -> Reader:
+    def open_reader(self, engine: Engine, store: ShardStore) -> Reader:
         """Windows of latents and actions."""
         return WindowReader(
             engine,
-            shards_path,
+            store,
             self.representation,
             length=RECIPE.window,
             latent_shape=self._config.latent_shape,

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from ingest.keyboard import INDEX_OF
+from ingest.shard_store import ShardStore
 from ingest.shards import CorruptShardError, ShardWriter, Span, WrittenShard
 from trainer.neuralos.encoder import Encoder
 from trainer.neuralos.records import action_vector, pack
@@ -52,14 +53,14 @@ def read_frames(path: Path) -> Iterator[Frame]:
 
 
 def write_latents(
-    frames: Iterable[Frame], encoder: Encoder, shards_path: Path, folder: str
+    frames: Iterable[Frame], encoder: Encoder, store: ShardStore, folder: str
 ) -> tuple[WrittenShard, dict[str, Span]]:
     """Encode frames into a shard published in `folder`; returns it and each sample's span by key.
 
     Raises UnsuitableShardError when a frame's size is not the encoder's.
     """
     spans: dict[str, Span] = {}
-    with ShardWriter(shards_path, folder) as writer:
+    with ShardWriter(store, folder) as writer:
         for batch in _batches(frames):
             for frame, latent in zip(batch, _encode(batch, encoder), strict=True):
                 spans[frame.key] = writer.add(pack(frame.key, latent, frame.action))

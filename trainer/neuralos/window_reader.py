@@ -15,13 +15,13 @@ a window, always. A hash of each record would cost 25 us a window of 24, a tenth
 
 import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
+from ingest.shard_store import ShardStore
 from ingest.shards import CorruptShardError
 from trainer.mix.permutation import IntArray
 from trainer.mix.shard_files import ShardFiles
@@ -37,7 +37,7 @@ class WindowReader:
     def __init__(
         self,
         engine: Engine,
-        shards_path: Path,
+        store: ShardStore,
         representation: str,
         *,
         length: int = LENGTH,
@@ -48,7 +48,7 @@ class WindowReader:
         self._places = WindowPlaces(
             engine, representation, length=length, record_bytes=self._record.itemsize
         )
-        self._files = ShardFiles(shards_path)
+        self._files = ShardFiles(store)
 
     def prepare(self, numbers: IntArray) -> None:
         """Look up where these samples' windows lie."""

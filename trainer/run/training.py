@@ -22,6 +22,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from ingest.database import read
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from trainer.checkpoints.folder import remove_unlisted
 from trainer.checkpoints.retention import Retention
 from trainer.commands.inbox import Inbox
@@ -221,7 +222,7 @@ def _from_buffer(
     if is_new and not wait_for_samples(adopter, mix, place.stop_asked):
         return None
     sampler = MixSampler(mix.shares, options_of(run).seed or 0, mix.policies)
-    reader = family.open_reader(place.engine, place.settings.shards_path)
+    reader = family.open_reader(place.engine, open_store(place.settings))
     return BufferSupply(
         place.engine,
         adopter,

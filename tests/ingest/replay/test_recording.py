@@ -16,6 +16,7 @@ from ingest.database import write
 from ingest.replay.drawn import DrawnDesktop
 from ingest.replay.environment import Step
 from ingest.replay.recording import Recording, ReplayError, record
+from ingest.shard_store import FolderStore
 from ingest.shards import read_span, split_members
 from tests.factories import action_payload, make_episode
 
@@ -39,7 +40,7 @@ def record_in(folder: Path, actions: EpisodeActions) -> Recording:
     return record(
         DrawnDesktop(WIDTH, HEIGHT),
         actions,
-        folder,
+        FolderStore(folder),
         key=("abc", 1),
         before_step=lambda: None,
     )
@@ -177,7 +178,13 @@ def test_what_goes_wrong_in_the_desktop_is_the_episodes_error_and_leaves_no_file
 ) -> None:
     actions = actions_of(engine, OPEN_BROWSER)
     with pytest.raises(ReplayError, match="the screen went dark"):
-        record(BrokenDesktop(), actions, tmp_path, key=("abc", 1), before_step=lambda: None)
+        record(
+            BrokenDesktop(),
+            actions,
+            FolderStore(tmp_path),
+            key=("abc", 1),
+            before_step=lambda: None,
+        )
     assert list(tmp_path.rglob("*.tar")) == []
 
 

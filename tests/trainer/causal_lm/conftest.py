@@ -10,6 +10,7 @@ from torch import nn
 from ingest.database import write
 from ingest.documents import place_documents
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.slices import save_mix, save_slice
 from tests.factories import make_documents, make_session
 from tests.trainer.runs import NOW
@@ -56,7 +57,7 @@ def hold(engine: Engine, settings: Settings) -> Hold:
     def put(texts: Sequence[str], *, source: str = "demo", split: str = "train") -> None:
         with write(engine) as session:
             make_documents(session, make_session(session, source=source, split=split), texts)
-        place_documents(engine, settings.shards_path)
+        place_documents(engine, open_store(settings))
 
     return put
 

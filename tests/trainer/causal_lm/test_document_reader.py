@@ -8,6 +8,7 @@ from sqlalchemy import Engine, select, update
 
 from ingest.database import read, write
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.tables import Sample, Shard
 from tests.factories import make_samples
 from tests.trainer.causal_lm.conftest import Hold
@@ -22,7 +23,7 @@ TEXTS = ["one", "d\u00e9j\u00e0 vu", "x" * 2_000]
 @pytest.fixture
 def reader(engine: Engine, settings: Settings, hold: Hold) -> DocumentReader:
     hold(TEXTS)
-    return DocumentReader(engine, settings.shards_path, ByteTokenizer(), max_tokens=1_000)
+    return DocumentReader(engine, open_store(settings), ByteTokenizer(), max_tokens=1_000)
 
 
 def numbers(engine: Engine) -> IntArray:

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, select
 
 from ingest.database import read, write
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from tests.trainer.causal_lm.conftest import Hold, prose
 from tests.trainer.runs import make_run
 from trainer.causal_lm.evaluate import DocumentExaminer, Score, score, summarise
@@ -35,7 +36,7 @@ def checkpoint(settings: Settings) -> Path:
 
 @pytest.fixture
 def examiner(engine: Engine, settings: Settings) -> DocumentExaminer:
-    return DocumentExaminer(engine, settings.shards_path)
+    return DocumentExaminer(engine, open_store(settings))
 
 
 def test_the_loss_of_one_document_is_transformers_own(checkpoint: Path) -> None:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from ingest.database import read
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.tables import Sample
 from tests.trainer.asking import Asked, asking, commands, metric
 from tests.trainer.causal_lm.conftest import Hold, prose
@@ -165,7 +166,7 @@ def test_the_same_samples_give_the_same_batch(
     family = CausalLMFamily()
     batches = []
     for _ in range(2):
-        reader = family.open_reader(engine, settings.shards_path)
+        reader = family.open_reader(engine, open_store(settings))
         batches.append(family.collate(reader.read(numbers)))
         reader.close()
     assert all(torch.equal(batches[0][name], batches[1][name]) for name in batches[0])

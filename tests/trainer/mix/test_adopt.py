@@ -10,6 +10,7 @@ from sqlalchemy import Engine, func, select
 from ingest.buffer import latest_revision, new_revision, retire
 from ingest.database import read, write
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.slices import SliceError, save_slice
 from ingest.tables import Sample
 from tests.factories import START, make_samples, make_session
@@ -334,15 +335,15 @@ def seen(engine: Engine, adopter: Adopter, branch: str) -> list[int]:
 def test_what_the_buffer_takes_in_can_be_in_the_very_next_batch(
     engine: Engine, settings: Settings, adopter: Adopter
 ) -> None:
-    reader = WindowReader(engine, settings.shards_path, REPRESENTATION)
+    reader = WindowReader(engine, open_store(settings), REPRESENTATION)
     mix = {"all": 1.0}, {"all": SlicePolicy(max_share_per_user=1.0)}
     with Stream(MixSampler(mix[0], 7, mix[1]), reader, batch_size=4) as stream:
         with write(engine) as session:
-            old = make_episode_with_latents(session, settings.shards_path, 4)
+            old = make_episode_with_latents(session, open_store(settings), 4)
         stream.adopt(take(engine, adopter, "main", 1))
         assert sorted(stream.next_batch().numbers.tolist()) == list(old)
         with write(engine) as session:
-            new = make_episode_with_latents(session, settings.shards_path, 4)
+            new = make_episode_with_latents(session, open_store(settings), 4)
         stream.adopt(take(engine, adopter, "main", 2))
         batch = stream.next_batch()
         assert sorted(batch.numbers.tolist()) == list(new)

@@ -1,13 +1,13 @@
 """Episodes with latent shards on disk for tests, as the encode worker leaves them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from ingest.buffer import FRAME, add_shard, new_revision, sample_key
+from ingest.shard_store import ShardStore
 from ingest.shards import ShardWriter
 from ingest.tables import Sample
 from tests.factories import START, make_samples, make_session
@@ -23,21 +23,21 @@ def make_latent(number: int) -> NDArray[np.float32]:
 
 
 def make_episode_with_latents(
-    session: Session, shards_path: Path, num_samples: int, *, user_id: str | None = None
+    session: Session, store: ShardStore, num_samples: int, *, user_id: str | None = None
 ) -> range:
     """One replayed and encoded episode; returns its samples' numbers."""
     owner = make_session(session, user_id=user_id)
     numbers = make_samples(
         session, owner=owner, changes=[()] * num_samples, representations=(FRAME,)
     )
-    encode(session, shards_path, numbers)
+    encode(session, store, numbers)
     return numbers
 
 
-def encode(session: Session, shards_path: Path, numbers: Sequence[int] | IntArray) -> None:
+def encode(session: Session, store: ShardStore, numbers: Sequence[int] | IntArray) -> None:
     """One latent shard of these samples, with their places."""
     revision = new_revision(session, "encoded", added=len(numbers), retired=0, now=START)
-    with ShardWriter(shards_path, "latents") as writer:
+    with ShardWriter(store, "latents") as writer:
         placed = []
         for number in map(int, numbers):
             row = session.get_one(Sample, number)

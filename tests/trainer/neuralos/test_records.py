@@ -9,6 +9,7 @@ import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.shard_store import FolderStore
 from ingest.shards import CorruptShardError, ShardWriter, read_span
 from trainer.neuralos.records import (
     ACTION_WIDTH,
@@ -32,7 +33,7 @@ def random_records(
 
 
 def write_shard(folder: Path, latents: np.ndarray, actions: np.ndarray) -> tuple[Path, list]:
-    with ShardWriter(folder, "latents") as writer:
+    with ShardWriter(FolderStore(folder), "latents") as writer:
         spans = [
             writer.add(pack(f"episode-1-{index:05d}", latent, action))
             for index, (latent, action) in enumerate(zip(latents, actions, strict=True))

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from ingest.database import write
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 from ingest.tables import Episode, Placement
 from tests.trainer.neuralos.latents import (
     REPRESENTATION,
@@ -30,14 +31,14 @@ MakeEpisode = Callable[[int], range]
 def make_episode(engine: Engine, settings: Settings) -> MakeEpisode:
     def make(num_samples: int) -> range:
         with write(engine) as session:
-            return make_episode_with_latents(session, settings.shards_path, num_samples)
+            return make_episode_with_latents(session, open_store(settings), num_samples)
 
     return make
 
 
 @pytest.fixture
 def reader(engine: Engine, settings: Settings) -> Iterator[WindowReader]:
-    reader = WindowReader(engine, settings.shards_path, REPRESENTATION)
+    reader = WindowReader(engine, open_store(settings), REPRESENTATION)
     yield reader
     reader.close()
 
@@ -149,7 +150,7 @@ def test_a_shard_that_was_replaced_by_a_larger_one_is_looked_up_again(
     small = shards(settings)
     with write(engine) as session:
         remove_latents(session)
-        encode(session, settings.shards_path, numbers)
+        encode(session, open_store(settings), numbers)
     for path in small:
         path.unlink()
     batch = reader.read(numbers)
@@ -189,7 +190,7 @@ def test_no_more_shards_are_open_than_the_limit_and_none_after_close(
 ) -> None:
     with write(engine) as session:
         numbers = [
-            make_episode_with_latents(session, settings.shards_path, 1)[0]
+            make_episode_with_latents(session, open_store(settings), 1)[0]
             for _ in range(MAX_OPEN_SHARDS + 2)
         ]
     for _ in range(2):
