@@ -36,10 +36,10 @@ Answers = Callable[[], list[dict[str, Any]]]
 
 
 class Numbers(Dataset[dict[str, Tensor]]):
-    """1,000 random vectors."""
+    """10,000 random vectors."""
 
     def __init__(self, width: int) -> None:
-        self._x = torch.randn(1_000, width, generator=torch.Generator().manual_seed(0))
+        self._x = torch.randn(10_000, width, generator=torch.Generator().manual_seed(0))
 
     def __len__(self) -> int:
         return len(self._x)
