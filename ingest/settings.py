@@ -22,6 +22,17 @@ class Settings(BaseSettings):
         str | None,
         Field(description="postgresql://USER@HOST/NAME; default: SQLite, in the data folder"),
     ] = None
+    shards: Annotated[
+        str | None,
+        Field(
+            description="s3://BUCKET/PREFIX of the shards, at AWS_ENDPOINT_URL; default: a folder "
+            "in the data folder",
+            pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.-]+)*/?$",
+        ),
+    ] = None
+    shard_cache_bytes: Annotated[
+        int, Field(description="local copies of such shards, on each machine", ge=1 << 20)
+    ] = 20 << 30
 
     host: Annotated[str, Field(description="address that the server listens on")] = "127.0.0.1"
     port: Annotated[int, Field(description="port of the server", ge=0, le=65535)] = 7420

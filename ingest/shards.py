@@ -148,6 +148,21 @@ def verify(path: Path, checksum: str) -> None:
         raise CorruptShardError(f"{path}: blake3 is {found}, {checksum} was written")
 
 
+def find_sound(store: ShardStore, path: str, checksum: str) -> Path:
+    """A local file that is what was written; a damaged copy of it is fetched anew, once.
+
+    Raises CorruptShardError, FileNotFoundError, or another OSError where the store is away.
+    """
+    local = store.local(path)
+    try:
+        verify(local, checksum)
+    except CorruptShardError:
+        store.drop_copy(path)
+        local = store.local(path)
+        verify(local, checksum)
+    return local
+
+
 def sweep_temporaries(store: ShardStore, older_than_s: float) -> int:
     """Remove what killed writers left behind; returns how many files went."""
     before = time.time() - older_than_s

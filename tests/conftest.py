@@ -16,6 +16,8 @@ from tests.databases import POSTGRESQL, Database, SqliteDatabase, Stock, databas
 from tests.kafka import broker as kafka
 from tests.parts import need
 from tests.postgres import Cluster
+from tests.s3 import S3
+from tests.s3 import serving as serving_s3
 
 # How long an example takes is the machine's load, not a property of ours.
 hypothesis.settings.register_profile("stovetop", deadline=None)
@@ -72,6 +74,21 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     path.parent.mkdir()
     shutil.copy(request.getfixturevalue("migrated"), path)
     yield SqliteDatabase(path)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    """A stand-in for S3."""
+    with serving_s3() as s3:
+        yield s3
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The stand-in, to be reached by this process and its children, with nothing at its URL."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return S3(s3_server.server, s3_server.environment)
 
 
 @pytest.fixture

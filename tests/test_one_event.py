@@ -43,6 +43,17 @@ def write_one_line(log_file: Path) -> Path:
     return log_file
 
 
+@pytest.fixture(params=["folder", "s3"])
+def settings(
+    request: pytest.FixtureRequest, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """With shards in a folder, and in S3-style storage."""
+    if request.param == "folder":
+        return settings
+    monkeypatch.setenv("STOVETOP_SHARDS", request.getfixturevalue("s3").url)
+    return Settings(data=settings.data)
+
+
 @pytest.mark.timeout(300)
 def test_one_shipped_line_reaches_one_optimizer_step_and_one_point_of_the_curve(
     settings: Settings, engine: Engine, tmp_path: Path

@@ -31,7 +31,7 @@ from ingest.database import open_engine, read, write
 from ingest.process import begin_process
 from ingest.settings import Settings
 from ingest.shard_store import ShardStore, open_store
-from ingest.shards import CorruptShardError, Span, WrittenShard, verify
+from ingest.shards import CorruptShardError, Span, WrittenShard, find_sound
 from ingest.tables import Placement, Sample, Shard
 from trainer.neuralos.encoder import SHIPPED, Encoder, load
 from trainer.neuralos.latent_shards import UnsuitableShardError, read_frames, write_latents
@@ -104,12 +104,11 @@ class EncodeWorker:
     def _sound(self, shard: Shard) -> Path | None:
         """The shard's file; None where it can't be read."""
         try:
-            path = self._store.local(shard.path)
-            verify(path, shard.checksum)
+            return find_sound(self._store, shard.path, shard.checksum)
         except OSError as error:  # of this file; what is wrong with the whole disk shows in writing
+            self._store.assert_reachable()
             self._leave_alone(shard.shard_id, str(error))
             return None
-        return path
 
     def _place(self, frames_id: str, written: WrittenShard, spans: Mapping[str, Span]) -> None:
         now = time.time()

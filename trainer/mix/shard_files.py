@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from ingest.shard_store import ShardStore
-from ingest.shards import CorruptShardError, verify
+from ingest.shards import CorruptShardError, find_sound
 from trainer.mix.stream import ShardDamaged
 
 MAX_OPEN_SHARDS = 128
@@ -83,9 +83,10 @@ class ShardFiles:
         if path in self._descriptors:
             self._descriptors.move_to_end(path)
             return self._descriptors[path]
-        local = self._store.local(path)
-        if path not in self._verified:
-            verify(local, place.checksum)
+        if path in self._verified:
+            local = self._store.local(path)
+        else:
+            local = find_sound(self._store, path, place.checksum)
             self._verified.add(path)
         if len(self._descriptors) == MAX_OPEN_SHARDS:
             os.close(self._descriptors.popitem(last=False)[1])
