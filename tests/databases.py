@@ -39,6 +39,7 @@ LONG = frozenset(
         "control_api/test_bad_commands.py",
         "control_api/test_burst.py",
         "control_api/test_killed.py",
+        "control_api/test_schema.py",
         "control_api/test_supervise.py",
         "trainer/causal_lm/test_family.py",
         "trainer/checkpoints/test_retention.py",

@@ -333,8 +333,8 @@ def test_killing_the_worker_neither_loses_nor_doubles_a_latent(
     encoder.round_weights()
     encoder.save(tmp_path / "encoder")
     representation = f"latent:{encoder.hash}"
-    for _ in range(8):
-        replay(engine, settings, 40)
+    for _ in range(4):
+        replay(engine, settings, 30)
 
     def num_placed() -> int:
         is_latent = Placement.representation == representation
@@ -349,11 +349,11 @@ def test_killing_the_worker_neither_loses_nor_doubles_a_latent(
     first.kill()
     first.wait()
     second = start_worker_process(settings, tmp_path / "encoder")
-    wait_until_placed(8 * 40)
+    wait_until_placed(4 * 30)
     second.send_signal(signal.SIGTERM)
     assert second.wait(60) == 0
 
-    assert len(places(engine, representation)) == 8 * 40
+    assert len(places(engine, representation)) == 4 * 30
     latents, _ = records_of(engine, settings, representation)
     wanted = encoder.encode(frames_of(engine, settings))
     np.testing.assert_allclose(latents, wanted, atol=1e-5)
