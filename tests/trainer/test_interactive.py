@@ -208,6 +208,23 @@ def test_pause_and_stop_and_a_resume_that_goes_on(tmp_path: Path, engine: Engine
     assert ran(trainer)[1] + ran(second)[1] == ran(whole)[1]
 
 
+def test_a_resume_goes_on_on_the_branch_where_the_run_was(tmp_path: Path, engine: Engine) -> None:
+    back = {"checkpoint": "main-2", "branch": "second", "hold_data": True}
+    trainer = own_trainer(tmp_path / "net")
+    with scripted(Script(asking(engine, {6: [("rollback", back)], 8: [("stop", {})]}))):
+        trainer.train()
+    assert (the_run(engine).branch, trainer.state.global_step) == ("second", 4)
+    second = own_trainer(tmp_path / "net")
+    second.train(resume_from_checkpoint=True)
+    whole = own_trainer(tmp_path / "whole")
+    whole.train()
+    assert ran(second)[0] == ran(whole)[0][4:]
+    assert ran(second)[1] == ran(whole)[1][4:]
+    with read(engine) as session:
+        branches = session.scalars(select(Checkpoint.branch).where(Checkpoint.step == 10)).all()
+    assert sorted(branches) == ["main", "second"]  # of the whole one, and of this
+
+
 def test_training_anew_leaves_the_run_that_is_there(tmp_path: Path, engine: Engine) -> None:
     for _ in range(2):
         own_trainer(tmp_path / "net", max_steps=2).train()
