@@ -179,8 +179,8 @@ def _consume(consumer: Consumer, stop: threading.Event) -> None:
 
 def main() -> None:
     """Run as a process until SIGTERM or SIGINT."""
-    stop = begin_process()
-    run(Settings(), stop)
+    settings = Settings()
+    run(settings, begin_process(settings))
 
 
 def _known_offset(session: Session, log_id: str, partition: int) -> int:

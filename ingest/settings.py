@@ -1,10 +1,20 @@
-"""Every setting of Stovetop, read from `STOVETOP_*`; the one place where they are documented."""
+"""Every setting of Stovetop, read from `STOVETOP_*`; the one place where they are documented.
 
+A setting may also be a file of the folder `STOVETOP_SECRETS`, named as its variable but in small
+letters, so that a password is in no environment; where both are there, the variable holds.
+"""
+
+import os
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 
 class Settings(BaseSettings):
@@ -21,6 +31,9 @@ class Settings(BaseSettings):
     database_url: Annotated[
         str | None,
         Field(description="postgresql://USER@HOST/NAME; default: SQLite, in the data folder"),
+    ] = None
+    database_password: Annotated[
+        SecretStr | None, Field(description="of the user in `database_url`, where that has none")
     ] = None
     shards: Annotated[
         str | None,
@@ -132,14 +145,40 @@ class Settings(BaseSettings):
     )
     agent_key: Annotated[SecretStr | None, Field(description="API key of that endpoint")] = None
     lease_s: Annotated[float, Field(description="a worker's claim on work, seconds", gt=0)] = 30.0
+    pulse: Annotated[
+        Path | None,
+        Field(description="file that a worker renews while it lives, for `python -m ingest.pulse`"),
+    ] = None
     adopt_every_s: Annotated[
         float, Field(description="how often a run looks for fresh samples, seconds", gt=0)
     ] = 5.0
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (there is none)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (its folder is fixed)
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What goes before what: arguments, the environment, the folder of secrets."""
+        secrets = SecretsSettingsSource(settings_cls, os.environ.get("STOVETOP_SECRETS") or None)
+        return init_settings, env_settings, secrets
+
     @property
     def resolved_database_url(self) -> str:
-        """The SQLAlchemy URL in force."""
-        return self.database_url or f"sqlite:///{self.data.absolute() / 'stovetop.db'}"
+        """The SQLAlchemy URL in force, with its password."""
+        if self.database_url is None:
+            return f"sqlite:///{self.data.absolute() / 'stovetop.db'}"
+        if self.database_password is None:
+            return self.database_url
+        from sqlalchemy import make_url  # noqa: PLC0415  (0.2 s that a client need not pay)
+
+        url = make_url(self.database_url)
+        if url.password is None:
+            url = url.set(password=self.database_password.get_secret_value())
+        return url.render_as_string(hide_password=False)
 
     @property
     def max_record_bytes(self) -> int:

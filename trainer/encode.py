@@ -186,7 +186,7 @@ def _has_place(representation: str) -> ColumnElement[bool]:
 def main() -> None:
     """Run one worker on this machine until SIGTERM or SIGINT."""
     settings = Settings()
-    stop = begin_process()
+    stop = begin_process(settings)
     engine = open_engine(settings.resolved_database_url)
     encoder = load(settings.encoder or SHIPPED)
     EncodeWorker(engine, open_store(settings), encoder).run(stop)

@@ -145,7 +145,7 @@ def _settle(session: Session, claimed: Evaluation, values: dict[str, Any]) -> bo
 def main() -> None:
     """Run one worker on this machine until SIGTERM or SIGINT."""
     settings = Settings()
-    stop = begin_process()
+    stop = begin_process(settings)
     engine = open_engine(settings.resolved_database_url)
     EvaluationWorker(engine, settings).run(stop)
     engine.dispose()

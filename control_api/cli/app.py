@@ -14,6 +14,7 @@ from control_api.cli import (
 )
 from control_api.cli import keys as access
 from control_api.cli.asking import asking
+from control_api.cli.options import Version
 from control_api.cli.output import Commands
 
 MACHINE = "On the machine"
@@ -38,6 +39,12 @@ keys = typer.Typer(name="keys", help="API keys.", no_args_is_help=True)
 database = typer.Typer(name="db", help="The database's schema.", no_args_is_help=True)
 slices = typer.Typer(name="slices", help="Named filters over the buffer.", no_args_is_help=True)
 mixes = typer.Typer(name="mixes", help="Shares over slices, versioned.", no_args_is_help=True)
+
+
+@app.callback()
+def _of_itself(version: Version = False) -> None:  # noqa: ARG001  (its callback has answered)
+    """Options of the command itself."""
+
 
 app.command("demo", rich_help_panel=MACHINE)(machine.demo)
 app.command("up", rich_help_panel=MACHINE)(machine.up)

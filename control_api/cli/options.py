@@ -14,6 +14,19 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:7420"
 
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"stovetop {version('stovetop')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_say_version, is_eager=True, help="Say which one this is."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one line of JSON on stdout.")]
 Data = Annotated[
     Path | None,

@@ -196,7 +196,7 @@ class ReplayWorker:
 def main() -> None:
     """Run one worker on this machine until SIGTERM or SIGINT."""
     settings = Settings()
-    stop = begin_process()
+    stop = begin_process(settings)
     engine = open_engine(settings.resolved_database_url)
 
     def make_desktop() -> Environment:

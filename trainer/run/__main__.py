@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(asked.threads)
     settings = Settings()
     engine = open_engine(settings.resolved_database_url)
-    stop_asked = begin_process()
+    stop_asked = begin_process(settings)
     try:
         ranks = join()
         policy_path = asked.policy or settings.policy
