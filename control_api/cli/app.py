@@ -42,7 +42,7 @@ mixes = typer.Typer(name="mixes", help="Shares over slices, versioned.", no_args
 
 
 @app.callback()
-def _of_itself(version: Version = False) -> None:  # noqa: ARG001  (its callback has answered)
+def _of_itself(version: Version = False) -> None:
     """Options of the command itself."""
 
 
