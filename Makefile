@@ -7,16 +7,28 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo kafka test test-oldest check audit bench case-studies base-model migration lock clean
+.PHONY: help demo kafka up-production secrets test test-oldest check audit bench case-studies base-model migration lock clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/ready ## A deployed model learns from its users, live (ARGS=--check: unattended, exit code tells)
 	.venv/bin/stovetop demo $(ARGS)
 
 kafka: .venv/ready build/kafka/ready ## A real Kafka on this machine, to try STOVETOP_KAFKA with
 	@$(PY) -m tests.kafka.broker
+
+up-production: .venv/ready-dev build/kafka/ready build/postgres/ready ## compose.yaml's services here, without containers
+	@$(PY) -m tests.deploy.up $(ARGS)
+
+# The containers' users are nobody on this machine: who may pass the folder may read its files.
+SECRETS := secrets
+secrets: ## Passwords for compose.yaml, in ./secrets
+	@mkdir -m 700 $(SECRETS)
+	@cd $(SECRETS) && umask 022 && random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; } \
+	    && random > stovetop_database_password && echo stovetop > s3_user && random > s3_password \
+	    && printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' \
+	        "$$(cat s3_user)" "$$(cat s3_password)" > s3_credentials
 
 # The tests of a real part that can't be installed are skipped, and fail in CI.
 test: .venv/ready-dev check ## Everything that CI checks

@@ -5,6 +5,7 @@ instead of being refused while it is started again; else it listens on the setti
 """
 
 import argparse
+import signal
 import socket
 import sys
 
@@ -19,7 +20,9 @@ SHUTDOWN_S = 5
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight get SHUTDOWN_S to end."""
+    """Serve until SIGTERM or SIGINT, and exit with 0; requests in flight get SHUTDOWN_S to end."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it is done
+        signal.signal(number, lambda *_: sys.exit(0))
     parser = argparse.ArgumentParser(prog="python -m control_api.serve")
     parser.add_argument("--fd", type=int, help="number of an inherited, listening socket")
     inherited: int | None = parser.parse_args().fd

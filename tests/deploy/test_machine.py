@@ -1,0 +1,103 @@
+"""Every service of compose.yaml, by its exact command, on a real Kafka and PostgreSQL."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from control_api.remote import Remote, RemoteError
+from tests.control_api.processes import until
+from tests.deploy import compose
+from tests.deploy.machine import Machine, Places, make_secrets
+from tests.intake import wire_event
+from tests.kafka.broker import Broker
+from tests.postgres import Cluster
+from tests.s3 import S3
+
+
+@pytest.fixture
+def places(tmp_path: Path, broker: Broker, cluster: Cluster, s3_server: S3) -> Places:
+    cluster.create("production")
+    return Places(
+        folder=tmp_path / "stovetop",
+        secrets=make_secrets(tmp_path / "secrets"),
+        kafka=broker.address,
+        database_url=cluster.url("production"),
+        storage_url=s3_server.environment["AWS_ENDPOINT_URL"],
+        port=unused_port(),
+    )
+
+
+@pytest.fixture
+def machine(places: Places) -> Iterator[Machine]:
+    machine = Machine(places)
+    yield machine
+    machine.kill()
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        Remote(url, "").get("/readyz")
+    except RemoteError:
+        return False
+    return True
+
+
+def state_of_the_run(api: Remote) -> str:
+    found = api.get("/v1/runs")["items"]
+    return f"{found[0]['state']} {found[0]['step'] > 0}" if found else "none"
+
+
+@pytest.mark.timeout(300)
+def test_its_commands_bring_an_event_to_a_training_step_and_end_in_order(
+    machine: Machine, places: Places
+) -> None:
+    document = compose.read({"STOVETOP_SECRETS": str(places.secrets), "MIX": "all"})
+    services = {service.name: service for service in compose.services_of_ours(document)}
+
+    [migration] = machine.start(services.pop("migrate"))
+    assert migration.end() == 0, migration.log_path.read_text()
+    trainer = services.pop("trainer")
+    running = [each for service in services.values() for each in machine.start(service)]
+    api_url = f"http://127.0.0.1:{places.port}"
+    until(lambda: answers(api_url))
+
+    create = ["stovetop", "keys", "create", "--role", "admin", "--json"]
+    key = json.loads(machine.run(services["api"], create))["key"]
+    api = Remote(api_url, key)
+    for session in range(4):
+        events = [wire_event(number, f"s-{session}") for number in range(10)]
+        events.append(wire_event(10, f"s-{session}", kind="end", payload={}))
+        assert api.post("/v1/events", events)["accepted"] == 11
+    until(lambda: api.get("/v1/stages")["samples"] == 40)
+    stages = api.get("/v1/stages")
+    until(lambda: sum(api.get("/v1/stages")["latents"].values()) == stages["trainable"] > 0)
+
+    api.post("/v1/slices", {"name": "all", "filter": ""})
+    api.post("/v1/mixes", {"name": "all", "shares": {"all": 1.0}})
+    training = machine.start(trainer)
+    until(lambda: state_of_the_run(api) == "running True")
+    for each in running + training:
+        until(each.is_healthy)
+        import os
+        f=open(f"/proc/{each.process.pid}/stat").read().split()
+        rss=[l for l in open(f"/proc/{each.process.pid}/status") if l.startswith(("VmRSS","VmHWM"))]
+        print("CPU", each.name, (int(f[13])+int(f[14]))/100, rss)
+
+    assert machine.failed() == []
+    ends = [each for each in running if each.service.name != "api"] + training
+    for each in ends:
+        each.process.terminate()
+    assert {each.name: each.end() for each in ends} == {each.name: 0 for each in ends}
+    assert state_of_the_run(api) == "stopped True"
+    [server] = [each for each in running if each.service.name == "api"]
+    server.process.terminate()
+    assert server.end() == 0
+
