@@ -9,12 +9,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from control_api.remote import Remote, RemoteError
 from tests.deploy.compose import ROOT, Service
+from tests.waiting import wait_until
 
 _PORT = "7420"
 
@@ -144,6 +146,20 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGKILL)
             return self.process.wait()
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Return once something is so of whole processes; fail when it takes too long."""
+    wait_until(is_so, within_s=120.0, look_every_s=0.2)
+
+
+def answers(url: str) -> bool:
+    """Whether a server there is ready."""
+    try:
+        Remote(url, "").get("/readyz")
+    except RemoteError:
+        return False
+    return True
 
 
 def make_secrets(folder: Path) -> Path:

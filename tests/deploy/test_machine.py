@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from control_api.remote import Remote, RemoteError
-from tests.control_api.processes import until
+from control_api.remote import Remote
 from tests.deploy import compose
-from tests.deploy.machine import Machine, Places, make_secrets
+from tests.deploy.machine import Machine, Places, answers, make_secrets, until
 from tests.intake import wire_event
 from tests.kafka.broker import Broker
 from tests.postgres import Cluster
@@ -40,14 +39,6 @@ def machine(places: Places) -> Iterator[Machine]:
 def unused_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
-
-
-def answers(url: str) -> bool:
-    try:
-        Remote(url, "").get("/readyz")
-    except RemoteError:
-        return False
-    return True
 
 
 def state_of_the_run(api: Remote) -> str:
@@ -86,10 +77,6 @@ def test_its_commands_bring_an_event_to_a_training_step_and_end_in_order(
     until(lambda: state_of_the_run(api) == "running True")
     for each in running + training:
         until(each.is_healthy)
-        import os
-        f=open(f"/proc/{each.process.pid}/stat").read().split()
-        rss=[l for l in open(f"/proc/{each.process.pid}/status") if l.startswith(("VmRSS","VmHWM"))]
-        print("CPU", each.name, (int(f[13])+int(f[14]))/100, rss)
 
     assert machine.failed() == []
     ends = [each for each in running if each.service.name != "api"] + training
@@ -100,4 +87,3 @@ def test_its_commands_bring_an_event_to_a_training_step_and_end_in_order(
     [server] = [each for each in running if each.service.name == "api"]
     server.process.terminate()
     assert server.end() == 0
-

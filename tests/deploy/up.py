@@ -15,9 +15,8 @@ from pathlib import Path
 from ingest.process import begin_process
 from ingest.settings import Settings
 from tests import postgres, s3
-from tests.control_api.processes import until
 from tests.deploy import compose
-from tests.deploy.machine import Machine, Places, make_secrets
+from tests.deploy.machine import Machine, Places, answers, make_secrets, until
 from tests.kafka import broker as kafka
 
 PORT = 7420
@@ -45,9 +44,10 @@ def _run(machine: Machine, places: Places, stop: threading.Event) -> None:
         if migration.process.wait() != 0:
             sys.exit(f"the schema could not be made: {migration.log_path.read_text()}")
         names = [name for name in services if name not in ("migrate", "trainer")]
-        running = [each for name in names for each in machine.start(services[name])]
-        until(lambda: stop.is_set() or all(each.is_healthy() for each in running))
+        for name in names:
+            machine.start(services[name])
         url = f"http://127.0.0.1:{places.port}"
+        until(lambda: stop.is_set() or answers(url))
         sign_in = ["stovetop", "sign-in", "--role", "operator", "--url", url]
         _say(f"Stovetop is up: {machine.run(services['api'], sign_in).strip()}")
         _say(f"  Kafka      {places.kafka}")
