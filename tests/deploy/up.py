@@ -4,6 +4,7 @@ In: what the Makefile installs; S3-style storage is moto's server. Out: an addre
 browser in, and the way to end it. What they stored is gone at the end.
 """
 
+import logging
 import shutil
 import sys
 import tempfile
@@ -27,6 +28,7 @@ def main() -> None:
     for missing in (kafka.why_missing(), postgres.why_missing()):
         if missing is not None:
             sys.exit(missing)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # each request to moto's server
     stop = begin_process(Settings())
     folder = Path(tempfile.mkdtemp(prefix="stovetop-production-"))
     try:
@@ -50,10 +52,11 @@ def _run(machine: Machine, places: Places, stop: threading.Event) -> None:
         until(lambda: stop.is_set() or answers(url))
         sign_in = ["stovetop", "sign-in", "--role", "operator", "--url", url]
         _say(f"Stovetop is up: {machine.run(services['api'], sign_in).strip()}")
-        _say(f"  Kafka      {places.kafka}")
-        _say(f"  PostgreSQL {places.database_url}")
-        _say(f"  storage    {places.storage_url}")
-        _say(f"  logs       {places.folder / 'logs'}")
+        _say(f"  Kafka    {places.kafka}")
+        _say(f"  storage  {places.storage_url}")
+        _say(f"  logs     {places.folder / 'logs'}")
+        database = f"STOVETOP_DATABASE_URL='{places.database_url}'"
+        _say(f"  a key    {database} stovetop keys create --role ingest")
         _say("Ctrl-C ends it, and what it stored is gone.")
         _watch(machine, stop)
     finally:
