@@ -3,7 +3,9 @@ import threading
 import time
 from pathlib import Path
 
-from ingest.pulse import PulsingEvent, what_is_wrong
+import pytest
+
+from ingest.pulse import PulsingEvent, main, what_is_wrong
 from tests.waiting import wait_until
 
 
@@ -62,3 +64,15 @@ def test_who_waits_is_told_to_stop_as_ever(tmp_path: Path) -> None:
 
 def test_where_none_is_set_up_the_check_says_so() -> None:
     assert what_is_wrong(None, 60.0) == "STOVETOP_PULSE: not set, so no worker has a pulse here"
+
+
+def test_the_check_exits_with_0_for_a_worker_that_is_well_and_else_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pulse", "60"])
+    monkeypatch.setenv("STOVETOP_PULSE", str(tmp_path / "pulse"))
+    PulsingEvent(tmp_path / "pulse")
+    main()
+    make_old(tmp_path / "pulse")
+    with pytest.raises(SystemExit, match="more than 60"):
+        main()
