@@ -60,13 +60,15 @@ def test_its_commands_bring_an_event_to_a_training_step_and_end_in_order(
     api_url = f"http://127.0.0.1:{places.port}"
     until(lambda: answers(api_url))
 
-    create = ["stovetop", "keys", "create", "--role", "admin", "--json"]
-    key = json.loads(machine.run(services["api"], create))["key"]
-    api = Remote(api_url, key)
+    def client(role: str) -> Remote:
+        create = ["stovetop", "keys", "create", "--role", role, "--json"]
+        return Remote(api_url, json.loads(machine.run(services["api"], create))["key"])
+
+    production, api = client("ingest"), client("operator")
     for session in range(4):
         events = [wire_event(number, f"s-{session}") for number in range(10)]
         events.append(wire_event(10, f"s-{session}", kind="end", payload={}))
-        assert api.post("/v1/events", events)["accepted"] == 11
+        assert production.post("/v1/events", events)["accepted"] == 11
     until(lambda: api.get("/v1/stages")["samples"] == 40)
     stages = api.get("/v1/stages")
     until(lambda: sum(api.get("/v1/stages")["latents"].values()) == stages["trainable"] > 0)
