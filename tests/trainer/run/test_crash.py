@@ -159,10 +159,12 @@ def test_death_while_saving_leaves_the_checkpoint_before(
 ) -> None:
     kill(script={3: [("save", {"name": "good"})]}, die_in_checkpoint=3)
     before = recorded(engine)
-    [half] = place.settings.runs_path.glob("*/*/.writing-*")
+    # On a busy machine the one before it is not all written, either.
+    halves = list(place.settings.runs_path.glob("*/*/.writing-*"))
     witness.during = stop_after(place, len(before) - 3 + 1)
     training()
-    assert not half.exists()
+    assert halves
+    assert not any(half.exists() for half in halves)
     assert taken(witness.steps)[:-1] == [before[step] for step in range(4, len(before) + 1)]
 
 
