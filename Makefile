@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo kafka up-production secrets test test-oldest check audit bench case-studies base-model migration lock clean
+.PHONY: help demo kafka up-production secrets test test-oldest soak check audit bench case-studies base-model migration lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,14 +30,19 @@ secrets: ## Passwords for compose.yaml, in ./secrets
 	    && printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' \
 	        "$$(cat s3_user)" "$$(cat s3_password)" > s3_credentials
 
-# The tests of a real part that can't be installed are skipped, and fail in CI.
+# The tests of a real part that can't be installed are skipped, and fail in CI. Three at a time on two
+# cores: a third of their time they wait for processes to start, and for what these do.
 test: .venv/ready-dev check ## Everything that CI checks
 	-@$(MAKE) --no-print-directory build/kafka/ready build/postgres/ready build/chromium/ready
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist worksteal $(ARGS)
 
 test-oldest: build/oldest/ready ## One's own Trainer on the oldest transformers and accelerate that we allow
 	build/oldest/bin/python -m pytest tests/trainer/loop tests/trainer/checkpoints tests/trainer/run \
 		tests/trainer/test_interactive.py tests/trainer/test_interactive_gpt2.py $(ARGS)
+
+soak: .venv/ready-dev build/kafka/ready build/postgres/ready ## 1,000 kills at commit points and elsewhere (ARGS="--kills 100 --seed 7"), 100,000 cases of fuzz
+	$(PY) -m tests.crashes.soak $(ARGS)
+	STOVETOP_FUZZ_CASES=100000 $(PY) -m pytest -n 2 --timeout 3600 tests/ingest/test_fuzz.py
 
 check: .venv/ready-dev ## Format, lint, types, import order, schema: no tests
 	.venv/bin/ruff format --check .
@@ -50,10 +55,12 @@ audit: .venv/ready-dev ## Known weaknesses of what is locked; needs the network
 	.venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements.txt
 	.venv/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-dev.txt
 
-bench: .venv/ready ## The numbers that the README quotes
+bench: .venv/ready build/kafka/ready build/postgres/ready ## The numbers that the README quotes
 	$(PY) benchmarks/desktop.py
 	$(PY) benchmarks/stream.py
+	$(PY) -m benchmarks.ingest --json benchmarks/results/ingest.json
 	$(PY) -m benchmarks.trainer --json benchmarks/results/trainer.json
+	$(PY) -m benchmarks.table
 
 case-studies: .venv/ready-dev ## A person, and an agent, against static schedules of a GPT-2's lr (<= 20 min)
 	$(PY) -m benchmarks.case_studies --out benchmarks/results

@@ -14,6 +14,7 @@ from control_api import (
     checkpoints,
     commands,
     deadletters,
+    forgetting,
     health,
     keys,
     metrics,
@@ -26,6 +27,7 @@ from control_api import (
     sign_in,
     signals,
     slices,
+    sources,
     stages,
 )
 from control_api.borders import BodyBound, SafeHeaders
@@ -39,6 +41,7 @@ from ingest.instance import ensure_instance
 from ingest.log import open_log
 from ingest.rates import Rates
 from ingest.settings import Settings
+from ingest.shard_store import open_store
 
 NOUNS = (
     runs,
@@ -47,11 +50,13 @@ NOUNS = (
     metrics,
     signals,
     checkpoints,
+    sources,
     slices,
     mixes,
     sessions,
     samples,
     deadletters,
+    forgetting,
     stages,
     keys,
     audit,
@@ -79,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
         with write(engine) as session:
             app.state.instance_id = ensure_instance(session)
         app.state.engine, app.state.event_log = engine, event_log
+        app.state.store = open_store(settings)
         with LostRuns(engine):
             yield
         event_log.close()

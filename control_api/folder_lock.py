@@ -7,15 +7,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCK_NAME = "up.lock"
+RESTORING = "restore-unfinished"  # lies in a folder while a backup is restored to it
 
 
 class FolderHeld(Exception):
-    """Another `stovetop up` runs on the folder; the message names it."""
+    """Another `stovetop up` runs on the folder, or a restore; the message says what to do."""
 
 
 @contextmanager
 def hold_folder(data: Path) -> Iterator[None]:
     """Hold a data folder. Raises FolderHeld naming the process that has it and the fix."""
+    if (data / RESTORING).exists():
+        raise FolderHeld(
+            f"a backup is being restored to {data}, or that was interrupted: let it end, or empty "
+            "the folder and the database and restore again"
+        )
     # Opened for appending, so that a refused second one does not wipe the first one's pid.
     with (data / LOCK_NAME).open("a+") as file:
         try:

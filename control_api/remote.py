@@ -55,6 +55,10 @@ class Remote:
         """POST a JSON body. Raises RemoteError."""
         return self._ask("POST", path, json.dumps(body).encode(), headers)
 
+    def patch(self, path: str, body: dict[str, Any]) -> Answer:
+        """Change something. Raises RemoteError."""
+        return self._ask("PATCH", path, json.dumps(body).encode())
+
     def delete(self, path: str) -> Answer:
         """DELETE a path. Raises RemoteError."""
         return self._ask("DELETE", path, None)

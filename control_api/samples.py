@@ -1,8 +1,7 @@
 """Samples over HTTP: what the buffer holds, in the filter language, and each one's frame."""
 
 import time
-from pathlib import Path as FilePath
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,9 +15,8 @@ from ingest.buffer import FRAME
 from ingest.database import read
 from ingest.filters import FilterError, parse
 from ingest.openapi import problems
-from ingest.problems import Problem
-from ingest.settings import Settings
-from ingest.shard_store import ShardStore, open_store
+from ingest.problems import Problem, unavailable
+from ingest.shard_store import ShardStore
 from ingest.shards import CorruptShardError, read_span, split_members
 
 router = reading_router("samples")
@@ -61,6 +59,14 @@ class SampleQuery(PageQuery):
     )
 
 
+class _Place(NamedTuple):
+    """Where a sample's frame lies."""
+
+    path: str
+    offset: int
+    length: int
+
+
 _SAMPLES = Order(tables.Sample.number, newest_first=True)
 
 
@@ -93,16 +99,30 @@ def get_sample(engine: Database, number: Number) -> Sample:
 )
 def get_frame(request: Request, engine: Database, number: Number) -> Response:
     """The screen one tick after the sample's action, as it was replayed."""
-    settings: Settings = request.app.state.settings
+    store: ShardStore = request.app.state.store
+    place = _place(engine, number)
     try:
-        path, offset, length = _place(engine, open_store(settings), number)
-        png = split_members(read_span(path, offset, length))["png"]
-    except (FileNotFoundError, CorruptShardError, KeyError) as error:
-        raise Problem(404, "Not found", f"the frame of sample {number} is lost: {error}") from error
+        png = _read_frame(store, place)
+    except OSError as error:
+        raise unavailable(f"{error}; ask again") from error
+    if png is None:
+        raise Problem(
+            404, "Not found", f"the frame of sample {number} is lost: `stovetop verify` says more"
+        )
     return Response(png, media_type=PNG, headers={"Cache-Control": "private, max-age=300"})
 
 
-def _place(engine: Engine, store: ShardStore, number: int) -> tuple[FilePath, int, int]:
+def _read_frame(store: ShardStore, place: _Place) -> bytes | None:
+    """A frame's PNG; None where it is lost. Raises OSError where the store is away."""
+    try:
+        members = split_members(read_span(store.local(place.path), place.offset, place.length))
+    except (FileNotFoundError, CorruptShardError):
+        store.assert_reachable()
+        return None
+    return members.get("png")
+
+
+def _place(engine: Engine, number: int) -> _Place:
     query = (
         select(tables.Shard.path, tables.Placement.offset, tables.Placement.length)
         .join(tables.Placement, tables.Placement.shard_id == tables.Shard.shard_id)
@@ -112,5 +132,4 @@ def _place(engine: Engine, store: ShardStore, number: int) -> tuple[FilePath, in
         place = session.execute(query).first()
     if place is None:
         raise none_found("frame of sample", number)
-    path, offset, length = place
-    return store.local(path), offset, length
+    return _Place(*place)

@@ -14,9 +14,13 @@ import uvicorn
 from control_api.app import create_app
 from control_api.listener import listen
 from ingest.logs import log_to
+from ingest.process import look_rarely_for_garbage
 from ingest.settings import Settings
 
 SHUTDOWN_S = 5
+# How long a thread that checks a batch keeps the interpreter from one that wants to answer. By
+# default 5 ms, which a command's answer would wait at each of its dozen reads under a flood.
+SWITCH_S = 0.001
 
 
 def main() -> None:
@@ -27,6 +31,8 @@ def main() -> None:
     parser.add_argument("--fd", type=int, help="number of an inherited, listening socket")
     inherited: int | None = parser.parse_args().fd
     log_to(sys.stdout)
+    look_rarely_for_garbage()
+    sys.setswitchinterval(SWITCH_S)
     settings = Settings()
     listener = (
         listen(settings.host, settings.port)

@@ -6,14 +6,13 @@ not read) and 400 (what is no gzip or no JSON as a whole).
 """
 
 import asyncio
-import json
 import zlib
 from collections.abc import Iterator
 
-import orjson
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from ingest.events import json_value
 from ingest.problems import Problem
 from ingest.settings import Settings
 
@@ -70,21 +69,6 @@ def inflated(request: Request, body: bytes, max_bytes: int) -> bytes:
         return _gunzip(body, max_bytes)
     except zlib.error as error:
         raise Problem(400, "Unreadable body", f"body: no whole gzip stream ({error})") from error
-
-
-def json_value(text: bytes) -> object:
-    """One JSON value; raises ValueError.
-
-    NaN and Infinity, which some writers put out, pass: the contract refuses them where they stand,
-    so that they do not take their neighbours with them.
-    """
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as strict:
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            raise strict from None
 
 
 def json_values(body: bytes) -> list[object]:

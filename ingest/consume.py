@@ -24,10 +24,10 @@ from sqlalchemy.orm import Session
 from ingest.cut import cut_dirty, settle_open_tails
 from ingest.database import open_engine, write
 from ingest.documents import place_documents
-from ingest.envelope import Envelope, Unreadable
+from ingest.envelope import Envelope, Origin, Unreadable
 from ingest.event_rows import store, unfold
 from ingest.log import EventLog, LogReader, LogRecord, LogUnavailable, ReaderEnded, open_log
-from ingest.process import begin_process
+from ingest.process import begin_process, look_rarely_for_garbage
 from ingest.settings import Settings
 from ingest.shard_store import open_store
 from ingest.tables import LogOffset
@@ -36,6 +36,7 @@ EVENTS_PER_TRANSACTION = 500
 RECORDS_PER_POLL = 200
 POLL_S = 0.25
 CUT_EVERY_S = 1.0  # while records keep coming
+CUT_REST = 4.0  # times what the cut took: each looks at whole sessions, so a flood has few of them
 TRIM_EVERY_S = 60.0
 BACKOFF_S = 1.0
 
@@ -67,7 +68,7 @@ class Consumer:
         self._next: dict[int, int] = {}
         self._unstored: list[_Unpacked] = []
         self._reader: LogReader = event_log.reader(self._committed_offset)
-        self._cut_at = self._trim_at = self._place_from = 0.0
+        self._cut_from = self._trim_at = self._place_from = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -88,11 +89,12 @@ class Consumer:
         while self._unstored:
             self._store_some()
         now = time.monotonic()
-        if not num_records or now - self._cut_at > CUT_EVERY_S:
+        if not num_records or now > self._cut_from:
             cut_dirty(self._engine, self._settings)
             settle_open_tails(self._engine, self._settings, now=time.time())
             self._place_documents()
-            self._cut_at = now
+            done = time.monotonic()
+            self._cut_from = done + max(CUT_EVERY_S, CUT_REST * (done - now))
         if now - self._trim_at > TRIM_EVERY_S:
             self._log.trim(self._next, self._settings.log_grace_s)
             self._trim_at = now
@@ -179,6 +181,7 @@ def _consume(consumer: Consumer, stop: threading.Event) -> None:
 
 def main() -> None:
     """Run as a process until SIGTERM or SIGINT."""
+    look_rarely_for_garbage()
     settings = Settings()
     run(settings, begin_process(settings))
 
@@ -227,7 +230,7 @@ def _unpack(record: LogRecord) -> Envelope:
             detail=f"{record.partition}/{record.offset}: {error.errors()[0]['msg']}",
             original=record.value,
         )
-        return Envelope(source="unknown", received_at=time.time(), events=[], unreadable=[dead])
+        return _of_nobody(dead)
 
 
 def _gap(record: LogRecord, first: int) -> Envelope:
@@ -237,7 +240,11 @@ def _gap(record: LogRecord, first: int) -> Envelope:
         detail=f"{where}: dropped by the event log before they were consumed",
         original=where.encode(),
     )
-    return Envelope(source="unknown", received_at=time.time(), events=[], unreadable=[dead])
+    return _of_nobody(dead)
+
+
+def _of_nobody(dead: Unreadable) -> Envelope:
+    return Envelope(Origin(source="unknown", received_at=time.time()), [], [dead])
 
 
 if __name__ == "__main__":

@@ -13,25 +13,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import Engine, bindparam, select, update
+from sqlalchemy import Engine, or_, select, update
 from sqlalchemy.orm import Session
 
-from ingest.buffer import new_revision, num_live, retire
+from ingest.buffer import lock_buffer, new_revision, num_live, retire
 from ingest.cut_plan import PLACED, SUPERSEDED, PlannedEpisode, SessionPlan, plan_session
-from ingest.database import read, write
+from ingest.database import read, update_rows, write
 from ingest.settings import Settings
 from ingest.tables import Episode, EventRow, SessionRow
 
 SESSIONS_PER_TRANSACTION = 10
 
-_EVENTS = EventRow.metadata.tables["events"]  # the ORM's bulk update takes three times as long
-_PLACE = (
-    update(_EVENTS)
-    .where(_EVENTS.c.number == bindparam("event"))
-    .values(episode_id=bindparam("episode"), position=bindparam("place"))
-)
+_EVENTS = EventRow.metadata.tables["events"]
 
 log = structlog.get_logger()
+
+
+class EpisodeGone(ValueError):
+    """An episode is no more: who sent it is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,10 @@ def cut_dirty(engine: Engine, settings: Settings) -> int:
 
 def settle_open_tails(engine: Engine, settings: Settings, *, now: float) -> int:
     """Let open tails be replayed whose session has been quiet long enough; returns how many."""
-    quiet = select(SessionRow.session_key).where(
-        SessionRow.received_at <= now - settings.open_tail_s, SessionRow.needs_cut.is_(False)
-    )
+    tail_s = settings.open_tail_s
+    # What came so much later than now came before the clock was turned back.
+    is_quiet = or_(SessionRow.received_at <= now - tail_s, SessionRow.received_at > now + tail_s)
+    quiet = select(SessionRow.session_key).where(is_quiet, SessionRow.needs_cut.is_(False))
     is_due = (Episode.state == "open", Episode.session_key.in_(quiet))
     with read(engine) as session:
         due = session.scalars(select(Episode.episode_id).where(*is_due)).all()
@@ -68,8 +68,10 @@ def settle_open_tails(engine: Engine, settings: Settings, *, now: float) -> int:
 
 
 def episode_actions(session: Session, episode_id: str) -> EpisodeActions:
-    """The events that a replay of an episode's present version takes."""
-    episode = session.get_one(Episode, episode_id)
+    """The events that a replay of an episode's present version takes. Raises EpisodeGone."""
+    episode = session.get(Episode, episode_id)
+    if episode is None:
+        raise EpisodeGone(f"episode {episode_id} is forgotten")
     earlier = _episodes_before(session, episode)
     events = session.execute(
         select(EventRow, Episode.ordinal)
@@ -116,8 +118,9 @@ def _cut_some(engine: Engine, settings: Settings) -> int:
         return 0
     plans.sort(key=lambda plan: plan.session_key)  # all lock them in one order
     with write(engine) as session:
+        if any(plan.lost for plan in plans):
+            lock_buffer(session)  # for the samples as well that a replay brings in at this moment
         holding = [plan for plan in plans if _still_holds(session, plan)]
-        # Before anything else is written: the revision's counter is the lock that writers queue at.
         _retire(session, [episode_id for plan in holding for episode_id in plan.lost])
         for plan in holding:
             _apply(session, plan)
@@ -125,9 +128,9 @@ def _cut_some(engine: Engine, settings: Settings) -> int:
 
 
 def _still_holds(session: Session, plan: SessionPlan) -> bool:
-    """Whether no event has come since, and no other process has cut the session."""
-    row = session.get_one(SessionRow, plan.session_key, with_for_update={"key_share": True})
-    return row.needs_cut and row.num_events == plan.num_events
+    """Whether no event has come since, and nobody has cut or forgotten the session."""
+    row = session.get(SessionRow, plan.session_key, with_for_update={"key_share": True})
+    return row is not None and row.needs_cut and row.num_events == plan.num_events
 
 
 def _retire(session: Session, lost: Sequence[str]) -> None:
@@ -155,14 +158,8 @@ def _apply(session: Session, plan: SessionPlan) -> None:
             _next_version(episode, planned)
         elif episode.state == "open":
             episode.state = planned.state
-    if plan.places:
-        session.execute(
-            _PLACE,
-            [
-                {"event": number, "episode": episode_id, "place": position}
-                for number, (episode_id, position) in plan.places.items()
-            ],
-        )
+    places = [(number, *place) for number, place in plan.places.items()]
+    update_rows(session, _EVENTS, ("number", "episode_id", "position"), places)
     session.get_one(SessionRow, plan.session_key).needs_cut = False
 
 

@@ -7,6 +7,7 @@ file that nothing points at, and what another process placed meanwhile stays as 
 
 A document is an episode of its own, of one sample and no action, with an id from its content. It is
 `placed` from its first row on: there is nothing to cut, and no replay worker ever sees it waiting.
+One whose shard was damaged waits again as an event, and is placed under the ids that it had.
 
 The decision: 256 documents, or 16 MiB, a shard. A thousand documents that came together are 4 files
 and hold the write lock for 25 ms each.
@@ -23,13 +24,21 @@ import structlog
 from sqlalchemy import Engine, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from ingest.buffer import DOCUMENT, NewSample, add_episodes, add_shard, new_revision, sample_key
+from ingest.buffer import (
+    DOCUMENT,
+    NewSample,
+    add_episodes,
+    add_shard,
+    new_revision,
+    sample_key,
+    unplace,
+)
 from ingest.cut_plan import PLACED
 from ingest.database import read, write
 from ingest.ids import content_id
 from ingest.shard_store import ShardStore
-from ingest.shards import ShardWriter
-from ingest.tables import IS_WAITING_DOCUMENT, Episode, EventRow, SessionRow
+from ingest.shards import ShardWriter, WrittenShard
+from ingest.tables import IS_WAITING_DOCUMENT, Episode, EventRow, SessionRow, Shard
 
 ENVIRONMENT = "text/1"
 FOLDER = "documents"
@@ -70,7 +79,11 @@ class Document:
 
 
 class _PlacedElsewhere(Exception):
-    """Another process placed some of them; what was written here is dropped."""
+    """Some of them wait no more: another process has placed them, or they are forgotten."""
+
+    def __init__(self, shard: WrittenShard) -> None:
+        super().__init__(shard.path)
+        self.shard = shard
 
 
 def place_documents(engine: Engine, store: ShardStore) -> int:
@@ -82,7 +95,8 @@ def place_documents(engine: Engine, store: ShardStore) -> int:
     while documents := _waiting(engine):
         try:
             _place(engine, store, documents)
-        except _PlacedElsewhere:
+        except _PlacedElsewhere as elsewhere:
+            _drop_forgotten(engine, store, documents, elsewhere.shard)
             log.info("documents_placed_elsewhere", num_documents=len(documents))
             break
         num_placed += len(documents)
@@ -138,7 +152,9 @@ def _place(engine: Engine, store: ShardStore, documents: Sequence[Document]) -> 
     with write(engine) as session:
         revision = new_revision(session, "placed", added=count, retired=0, now=now)
         if _num_waiting(session, documents) < count:
-            raise _PlacedElsewhere
+            raise _PlacedElsewhere(shard)
+        again = _known(session, episodes)
+        episodes = [again.get(each.episode_id, each) for each in episodes]
         session.add_all(episodes)
         session.flush()
         session.execute(
@@ -146,9 +162,31 @@ def _place(engine: Engine, store: ShardStore, documents: Sequence[Document]) -> 
             [{"event": each.number, "episode": each.episode_id} for each in documents],
         )
         numbers = add_episodes(session, list(zip(episodes, samples, strict=True)), revision)
+        if again:
+            unplace(session, numbers, DOCUMENT)
         placed = list(zip(numbers, spans, strict=True))
         add_shard(session, shard, DOCUMENT, placed=placed, revision=revision, now=now)
     log.info("documents_placed", num_documents=count, shard_id=shard.shard_id, revision=revision)
+
+
+def _drop_forgotten(
+    engine: Engine, store: ShardStore, documents: Sequence[Document], shard: WrittenShard
+) -> None:
+    """Remove a shard with a text that is forgotten; without it, it has another name."""
+    numbers = [document.number for document in documents]
+    present = EventRow.number.in_(numbers), EventRow.kind == "document"
+    with read(engine) as session:
+        num_present = session.scalar(select(func.count()).select_from(EventRow).where(*present))
+        is_indexed = session.get(Shard, shard.shard_id) is not None
+    if num_present != len(numbers) and not is_indexed:
+        store.remove(shard.path)
+
+
+def _known(session: Session, episodes: Sequence[Episode]) -> dict[str, Episode]:
+    """Those that were placed before, by id."""
+    ids = [episode.episode_id for episode in episodes]
+    known = session.scalars(select(Episode).where(Episode.episode_id.in_(ids)))
+    return {episode.episode_id: episode for episode in known}
 
 
 def _num_waiting(session: Session, documents: Sequence[Document]) -> int:

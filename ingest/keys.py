@@ -22,6 +22,7 @@ from typing import Literal, get_args
 from sqlalchemy import or_, update
 from sqlalchemy.orm import Session
 
+from ingest.sources import introduce
 from ingest.tables import ApiKey
 
 Role = Literal["ingest", "player", "viewer", "operator", "admin"]
@@ -90,7 +91,7 @@ def create_key(
     expires_at: float | None = None,
     parent_id: str | None = None,
 ) -> str:
-    """Make a key; the returned text is the only copy.
+    """Make a key; the returned text is the only copy. One that sends makes its source known.
 
     Raises ValueError naming `role`, `source`, `expires_at` or the limit that can't be one.
     """
@@ -122,6 +123,8 @@ def create_key(
         )
     )
     session.flush()
+    if role == "ingest":
+        introduce(session, source)
     return key
 
 

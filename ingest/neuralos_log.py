@@ -73,7 +73,7 @@ def _event_id(source: str, fields: Mapping[str, object]) -> str:
 def _explain_unreadable(line: bytes) -> Refusal:
     """Name the fields of a line that Python's looser reader takes (NaN, Infinity), else torn."""
     try:
-        fields = json.loads(line)
+        fields = json.loads(line.decode())
     except (ValueError, RecursionError):
         return Refusal("torn", "line: not JSON; its writing was cut off")
     if isinstance(fields, dict):

@@ -6,31 +6,40 @@ the log has them for good; a bad event never takes its neighbours with it; a res
 as `duplicate` and stored once. 503 with Retry-After when the log can't take it: send it again.
 Decision: the endpoint calls a duplicate only what it is sure of (twice here, or in the table with
 the same content). What differs under the same id passes, so that the consumer, whose unique
-constraint decides, keeps it as a dead letter `conflict` that an operator sees.
+constraint decides, keeps it as a dead letter `conflict` that an operator sees. What people typed
+is redacted here, and what is forgotten refused (`admission`), so that the log never has it.
 """
 
+import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import orjson
 from fastapi import APIRouter, Depends, Request
-from sqlalchemy import Engine, select
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from ingest import body as bodies
 from ingest.access import rates_of, require
-from ingest.database import read
-from ingest.envelope import Envelope, Unreadable
+from ingest.admission import Entry, admission_of
+from ingest.database import is_among, read
+from ingest.envelope import Origin, Unreadable, pack
 from ingest.events import (
     BatchAnswer,
     Event,
     Refusal,
     Verdict,
     event_digest,
+    event_line,
     parse_event,
     partition_of,
+    read_event,
     session_key,
 )
 from ingest.ids import content_id
@@ -46,17 +55,26 @@ MAX_NAMED_EVENTS = 20
 REFUSALS = (400, 401, 403, 408, 413, 415, 422, 429, 503)
 
 router = APIRouter(tags=["events"])
+# More threads that check would only keep one another, and everybody else's requests, from the
+# interpreter; two, as one may wait for the database. Any number may wait for the log.
+_CHECKING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="receive")
 
 Ingester = Annotated[Caller, Depends(require("ingest"))]
 Body = Annotated[bytes, Depends(bodies.raw_body)]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One event or line of a request; `original` is set where a refused one must be kept."""
+class Arrived(NamedTuple):
+    """An event, and the line that it is in the log."""
 
-    read: Event | Refusal
-    original: bytes | None = None
+    event: Event
+    line: bytes
+
+
+class Checked(NamedTuple):
+    """A request's answer, and the records that must be durable before it is given."""
+
+    answer: BatchAnswer
+    records: Sequence[NewRecord]
 
 
 @router.post(
@@ -65,11 +83,9 @@ class Entry:
     responses=problems(*REFUSALS),
     openapi_extra=event_bodies(),
 )
-def receive_events(request: Request, caller: Ingester, body: Body) -> BatchAnswer:
+async def receive_events(request: Request, caller: Ingester, body: Body) -> BatchAnswer:
     """Take a batch of events; each gets its own verdict."""
-    settings: Settings = request.app.state.settings
-    entries = [Entry(event) for event in _wire_events(request, body, settings)]
-    return _take(request, caller, entries)
+    return await _in_turn(_check_events, request, caller, body)
 
 
 @router.post(
@@ -78,23 +94,58 @@ def receive_events(request: Request, caller: Ingester, body: Body) -> BatchAnswe
     responses=problems(*REFUSALS),
     openapi_extra=line_bodies(),
 )
-def receive_neuralos_log(request: Request, caller: Ingester, body: Body) -> BatchAnswer:
+async def receive_neuralos_log(request: Request, caller: Ingester, body: Body) -> BatchAnswer:
     """Take lines of the deployed NeuralOS demo's interaction log as they are.
 
     A line that can't be an event is rejected and kept, since production has no better one to send.
     """
+    return await _in_turn(_check_neuralos_log, request, caller, body)
+
+
+async def _in_turn(
+    check: Callable[[Request, Caller, bytes], Checked],
+    request: Request,
+    caller: Caller,
+    body: bytes,
+) -> BatchAnswer:
+    in_context = partial(copy_context().run, check, request, caller, body)
+    checked = await asyncio.get_running_loop().run_in_executor(_CHECKING, in_context)
+    if checked.records:
+        await run_in_threadpool(_append, request.app.state.event_log, checked.records)
+    if checked.answer.rejected and not checked.answer.accepted and not checked.answer.duplicate:
+        raise _all_bad(checked.answer)
+    return checked.answer
+
+
+def _check_events(request: Request, caller: Caller, body: bytes) -> Checked:
+    settings: Settings = request.app.state.settings
+    entries = _wire_events(request, body, settings)
+    with read(request.app.state.engine) as session:
+        admission = admission_of(session, caller.source, entries)
+        return _check(request, caller, session, [admission.event(entry) for entry in entries])
+
+
+def _check_neuralos_log(request: Request, caller: Caller, body: bytes) -> Checked:
     settings: Settings = request.app.state.settings
     if bodies.media_type(request) not in (bodies.JSON, *bodies.LINES, *bodies.PLAIN):
         raise bodies.unsupported_type(request)
     lines = list(bodies.lines(bodies.inflated(request, body, settings.max_body_bytes)))
     _check_count(len(lines), settings)
+    found = [_bounded(line, settings) or read_line(caller.source, line) for line in lines]
     entries = [
-        Entry(_bounded(line, settings) or read_line(caller.source, line), line) for line in lines
+        Entry(each, line if isinstance(each, Refusal) else event_line(each))
+        for each, line in zip(found, lines, strict=True)
     ]
-    return _take(request, caller, entries)
+    with read(request.app.state.engine) as session:
+        admission = admission_of(session, caller.source, entries)
+        letters = [
+            admission.letter(each, line) for each, line in entries if isinstance(each, Refusal)
+        ]
+        admitted = [admission.line(entry) for entry in entries]
+        return _check(request, caller, session, admitted, [each for each in letters if each])
 
 
-def _wire_events(request: Request, body: bytes, settings: Settings) -> list[Event | Refusal]:
+def _wire_events(request: Request, body: bytes, settings: Settings) -> list[Entry]:
     media_type = bodies.media_type(request)
     body = bodies.inflated(request, body, settings.max_body_bytes)
     if media_type in bodies.PLAIN:
@@ -102,30 +153,20 @@ def _wire_events(request: Request, body: bytes, settings: Settings) -> list[Even
     if media_type in bodies.LINES:
         lines = list(bodies.lines(body))
         _check_count(len(lines), settings)
-        return [_bounded(line, settings) or _read_wire_line(line) for line in lines]
+        return [Entry(_bounded(line, settings) or read_event(line), line) for line in lines]
     if media_type != bodies.JSON:
         raise bodies.unsupported_type(request)
     values = bodies.json_values(body)
     _check_count(len(values), settings)
-    is_small = len(body) <= settings.max_event_bytes
-    return [
-        (None if is_small else _bounded(_dumped(value), settings)) or parse_event(value)
-        for value in values
-    ]
+    return [_read_value(value, settings) for value in values]
 
 
-def _read_wire_line(line: bytes) -> Event | Refusal:
+def _read_value(value: object, settings: Settings) -> Entry:
     try:
-        return parse_event(bodies.json_value(line))
-    except ValueError as error:
-        return Refusal("invalid", f"event: not JSON: {error}")
-
-
-def _dumped(value: object) -> bytes:
-    try:
-        return orjson.dumps(value)
+        line = orjson.dumps(value)
     except TypeError:  # half a character, or an integer past 64 bits: parse_event names it
-        return b""
+        line = b""
+    return Entry(_bounded(line, settings) or parse_event(value), line)
 
 
 def _bounded(event: bytes, settings: Settings) -> Refusal | None:
@@ -144,40 +185,39 @@ def _check_count(num_events: int, settings: Settings) -> None:
         )
 
 
-def _take(request: Request, caller: Caller, entries: Sequence[Entry]) -> BatchAnswer:
-    """Make what is new durable and say what became of each entry."""
+def _check(
+    request: Request,
+    caller: Caller,
+    session: Session,
+    entries: Sequence[Entry],
+    refused: Sequence[Unreadable] = (),
+) -> Checked:
+    """A verdict for each; what is new goes on, with those of the refused that must be kept."""
     rates_of(request).take_events(caller.key_id, len(entries))
-    events = [entry.read for entry in entries if not isinstance(entry.read, Refusal)]
+    events = [Arrived(read, line) for read, line in entries if not isinstance(read, Refusal)]
     rejected = [
         Verdict(index=index, **vars(entry.read))
         for index, entry in enumerate(entries)
         if isinstance(entry.read, Refusal)
     ]
-    unreadable = [
-        Unreadable(code=entry.read.code, detail=entry.read.detail, original=entry.original)
-        for entry in entries
-        if isinstance(entry.read, Refusal) and entry.original is not None
-    ]
-    fresh = _without_duplicates(request.app.state.engine, caller.source, events)
-    _append(request.app.state.event_log, caller.source, fresh, unreadable)
+    fresh = _without_duplicates(session, caller.source, events)
+    origin = Origin(source=caller.source, received_at=time.time())
+    log: EventLog = request.app.state.event_log
     answer = BatchAnswer(accepted=len(fresh), duplicate=len(events) - len(fresh), rejected=rejected)
-    if rejected and not events:
-        raise _all_bad(answer)
-    return answer
+    return Checked(answer, _records(log.num_partitions, origin, fresh, refused))
 
 
-def _without_duplicates(engine: Engine, source: str, events: Sequence[Event]) -> list[Event]:
-    with read(engine) as session:
-        known = session.execute(
-            select(EventRow.event_id, EventRow.digest).where(
-                EventRow.source == source,
-                EventRow.event_id.in_({event.event_id for event in events}),
-            )
-        )
-        digests = {event_id: {digest} for event_id, digest in known}
+def _without_duplicates(
+    session: Session, source: str, events: Sequence[Arrived]
+) -> Sequence[Arrived]:
+    ids = {arrived.event.event_id for arrived in events}
+    digests = _known_digests(session, source, ids)
+    if not digests and len(ids) == len(events):
+        return events
     first: dict[str, Event] = {}
-    fresh: list[Event] = []
-    for event in events:
+    fresh: list[Arrived] = []
+    for arrived in events:
+        event = arrived.event
         event_id = event.event_id
         if event_id in first or event_id in digests:  # only then hashed: most ids come once
             seen = digests.setdefault(event_id, set())
@@ -189,33 +229,43 @@ def _without_duplicates(engine: Engine, source: str, events: Sequence[Event]) ->
             seen.add(digest)
         else:
             first[event_id] = event
-        fresh.append(event)
+        fresh.append(arrived)
     return fresh
 
 
-def _append(
-    log: EventLog, source: str, events: Iterable[Event], unreadable: Iterable[Unreadable]
-) -> None:
-    parts: defaultdict[int, tuple[list[Event], list[Unreadable]]] = defaultdict(lambda: ([], []))
-    sessions: defaultdict[str, list[Event]] = defaultdict(list)
-    for event in events:
-        sessions[event.session_id].append(event)
-    for session_id, own in sessions.items():
-        partition = partition_of(session_key(source, session_id), log.num_partitions)
-        parts[partition][0].extend(own)
-    for item in unreadable:
-        partition = partition_of(content_id(source, item.original), log.num_partitions)
+def _known_digests(session: Session, source: str, ids: Collection[str]) -> dict[str, set[str]]:
+    known = session.execute(
+        select(EventRow.event_id, EventRow.digest).where(
+            EventRow.source == source, is_among(session, EventRow.event_id, ids)
+        )
+    )
+    return {event_id: {digest} for event_id, digest in known}
+
+
+def _records(
+    num_partitions: int,
+    origin: Origin,
+    events: Iterable[Arrived],
+    refused: Iterable[Unreadable],
+) -> list[NewRecord]:
+    sessions: defaultdict[str, list[bytes]] = defaultdict(list)
+    for event, line in events:
+        sessions[event.session_id].append(line)
+    parts: defaultdict[int, tuple[list[bytes], list[Unreadable]]] = defaultdict(lambda: ([], []))
+    for session_id, lines in sessions.items():
+        partition = partition_of(session_key(origin.source, session_id), num_partitions)
+        parts[partition][0].extend(lines)
+    for item in refused:
+        partition = partition_of(content_id(origin.source, item.original), num_partitions)
         parts[partition][1].append(item)
-    now = time.time()
-    records = [
-        NewRecord(partition, value)
-        for partition, (kept, refused) in parts.items()
-        for value in Envelope(
-            source=source, received_at=now, events=kept, unreadable=refused
-        ).pack_split()
+    return [
+        NewRecord(partition, record)
+        for partition, (lines, kept) in parts.items()
+        for record in pack(origin, lines, kept)
     ]
-    if not records:
-        return
+
+
+def _append(log: EventLog, records: Sequence[NewRecord]) -> None:
     try:
         log.append(records)
     except LogUnavailable as error:

@@ -91,6 +91,13 @@ class ShardWriter:
         self._num_samples += 1
         return Span(offset, self._num_bytes - offset)
 
+    def copy(self, sample: bytes) -> Span:
+        """Append a sample as another shard holds it, all of its span, and say where it lies."""
+        offset = self._num_bytes
+        self._write(sample)
+        self._num_samples += 1
+        return Span(offset, len(sample))
+
     def publish(self) -> WrittenShard:
         """Make the shard durable under its final name."""
         self._write(_END)
@@ -132,6 +139,22 @@ def split_members(data: bytes) -> dict[str, bytes]:
     Raises CorruptShardError when a header does not check out.
     """
     return {name.partition(".")[2]: data[start:stop] for name, start, stop in _walk(data)}
+
+
+def member_names(descriptor: int, offset: int, length: int) -> list[str]:
+    """The names of one sample's members in an open shard, by their headers alone.
+
+    Raises CorruptShardError when they do not fill the span exactly.
+    """
+    names = []
+    position = offset
+    while position < offset + length:
+        member = _member(os.pread(descriptor, BLOCK, position), position)
+        names.append(member.name)
+        position += BLOCK + member.size + -member.size % BLOCK
+    if position != offset + length:
+        raise CorruptShardError(f"{names[-1:]} ends at {position}, not at {offset + length}")
+    return names
 
 
 def verify(path: Path, checksum: str) -> None:
@@ -186,13 +209,17 @@ def _header(name: str, num_bytes: int) -> bytes:
 def _walk(data: bytes) -> Iterator[tuple[str, int, int]]:
     position = 0
     while position < len(data):
-        try:
-            member = tarfile.TarInfo.frombuf(data[position : position + BLOCK], "ascii", "strict")
-        except tarfile.HeaderError as error:
-            raise CorruptShardError(f"no tar header at {position}: {error}") from error
+        member = _member(data[position : position + BLOCK], position)
         start = position + BLOCK
         stop = start + member.size
         if stop > len(data):
             raise CorruptShardError(f"{member.name} ends at {stop}, the sample at {len(data)}")
         yield member.name, start, stop
         position = stop + -member.size % BLOCK
+
+
+def _member(header: bytes, position: int) -> tarfile.TarInfo:
+    try:
+        return tarfile.TarInfo.frombuf(header, "ascii", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError) as error:
+        raise CorruptShardError(f"no tar header at {position}: {error}") from error

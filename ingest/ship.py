@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ingest.client import Transport
+from ingest.client.transport import Transport
 from ingest.ship_cursor import Cursor
 from ingest.ship_lines import Position, read_chunk
 from ingest.ship_send import LineReport, LogSender, Progress, ShipError

@@ -10,7 +10,7 @@ Decision: a line beyond 1 MiB (the server's limit for an event) is measured, nev
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from ingest.client import MAX_EVENT_BYTES
+from ingest.client.client import MAX_EVENT_BYTES
 
 MAX_LINE_BYTES = MAX_EVENT_BYTES
 MAX_CHUNK_LINES = 1_000

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from ingest.client import Answer, Refused, Transport
+from ingest.client.transport import Answer, Refused, Transport
 from ingest.ship_lines import MAX_LINE_BYTES, Line
 
 TOO_LARGE = 413

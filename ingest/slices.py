@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
-from ingest.buffer import revision_time
+from ingest.buffer import LIVE, revision_time
 from ingest.database import next_number, take_turn
 from ingest.filters import parse
 from ingest.ids import content_id
 from ingest.preview import AGE_LIMITS_S, OLDER, Preview, SampleGroup, preview_mix
-from ingest.tables import Mix, Placement, Sample, Slice
+from ingest.sources import is_released
+from ingest.tables import Mix, Placement, Sample, Shard, Slice
 
 CHANGE_TICKS = 24
 MAX_SHARE_PER_USER = 0.10
@@ -39,7 +40,7 @@ class SliceError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Members:
-    """A slice's samples at one revision, ordered by number; arrays of one length.
+    """A slice's samples at one revision, of released sources; ordered by number, one length.
 
     `owners` tells users apart (visits, where there is no user); `is_change` says that the screen's
     structure changed within the last 24 ticks, so that a window shows the change.
@@ -224,6 +225,8 @@ def _eligible(
         or_(Sample.retired_revision.is_(None), Sample.retired_revision > revision),
         Placement.representation == representation,
         Placement.added_revision <= revision,
+        Placement.shard_id.not_in(select(Shard.shard_id).where(Shard.state != LIVE)),
+        is_released(revision),
         parse(saved.filter).where(revision_time(session, revision)),
     )
 

@@ -1,4 +1,4 @@
-"""The tables of data in: keys, log offsets, sessions, events, episodes, samples, shards, slices.
+"""The tables of data in: keys, sources, sessions, events, episodes, samples, shards, slices.
 
 Times are seconds since 1970 in UTC, as float. Texts that hold JSON are named `*_json`.
 """
@@ -65,6 +65,20 @@ class ApiKey(Base):
     max_lr_factor: Mapped[float | None]
     max_commands: Mapped[int | None]  # a run
     needs_approval: Mapped[bool]
+
+
+class Source(Base):
+    """Who sends: what the events of a key belong to. Nobody learns from it before it is released.
+
+    Both of `released` are None while it is quarantined.
+    """
+
+    __tablename__ = "sources"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[float]
+    released_at: Mapped[float | None]
+    released_revision: Mapped[int | None]  # of the buffer, from which on slices have its samples
+    redaction: Mapped[str] = mapped_column(default="keep")  # keep, mask, drop; see `redaction`
 
 
 class AuditEntry(Base):
@@ -159,6 +173,27 @@ class DeadLetter(Base):
     received_at: Mapped[float] = mapped_column(index=True)
 
 
+class Tombstone(Base):
+    """A user or a session that is forgotten; it keeps what was sent before from coming back.
+
+    Its id is a hash of who that was. A user's sessions have one each, `of_user` names theirs.
+    """
+
+    __tablename__ = "tombstones"
+    tombstone_id: Mapped[str] = mapped_column(primary_key=True)
+    of_user: Mapped[str | None] = mapped_column(index=True)
+    forgotten_at: Mapped[float]
+    finished_at: Mapped[float | None]
+
+
+class ForgottenSample(Base):
+    """The number of a sample that is gone, which is what the draw logs of runs know it by."""
+
+    __tablename__ = "forgotten_samples"
+    sample_number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    tombstone_id: Mapped[str] = mapped_column(index=True)  # of its session
+
+
 class Episode(Base):
     """A session's part between resets, the unit of replay; or one document, without actions.
 
@@ -170,7 +205,7 @@ class Episode(Base):
     episode_id: Mapped[str] = mapped_column(primary_key=True)
     session_key: Mapped[str] = mapped_column(ForeignKey("sessions.session_key"), index=True)
     ordinal: Mapped[int]
-    version: Mapped[int]  # grows whenever its events change
+    version: Mapped[int]  # grows whenever its events, or what a replay of them gives, change
     digest: Mapped[str]  # of its event ids in order
     num_actions: Mapped[int]
     num_unrecorded: Mapped[int]  # actions of the earlier part of a long one, replayed first
@@ -198,7 +233,7 @@ class Sample(Base):
     episode_id: Mapped[str] = mapped_column(ForeignKey("episodes.episode_id"))
     episode_version: Mapped[int]
     position: Mapped[int]
-    event_number: Mapped[int] = mapped_column(ForeignKey("events.number"))
+    event_number: Mapped[int] = mapped_column(ForeignKey("events.number"), index=True)
     session_key: Mapped[str]
     source: Mapped[str]
     user_id: Mapped[str | None]
@@ -219,7 +254,8 @@ class Revision(Base):
 
     __tablename__ = "revisions"
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    kind: Mapped[str]  # replayed, superseded, placed, encoded, quarantined
+    # replayed, superseded, placed, encoded, quarantined, repaired, released, withdrawn, forgotten
+    kind: Mapped[str]
     created_at: Mapped[float]
     num_added: Mapped[int]
     num_retired: Mapped[int]
@@ -236,7 +272,9 @@ class Shard(Base):
     num_samples: Mapped[int]
     checksum: Mapped[str]  # blake3 of the file
     created_at: Mapped[float]
-    state: Mapped[str]  # live, quarantined
+    state: Mapped[str]  # live, quarantined, gone; see `buffer`
+    lease_holder: Mapped[str | None]  # who derives another shard from it, see `leases`
+    lease_expires_at: Mapped[float | None]
 
 
 class Placement(Base):

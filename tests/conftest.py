@@ -7,17 +7,22 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from ingest.database import open_engine, upgrade
+from ingest.database import open_engine, upgrade, write
+from ingest.keys import create_key
+from ingest.log import EventLog, open_log
 from ingest.settings import Settings
 from tests import postgres
 from tests.databases import POSTGRESQL, Database, SqliteDatabase, Stock, databases_of
+from tests.intake import Intake
 from tests.kafka import broker as kafka
 from tests.parts import need
 from tests.postgres import Cluster
 from tests.s3 import S3
 from tests.s3 import serving as serving_s3
+from tests.serving import ingest_app
 
 # How long an example takes is the machine's load, not a property of ours.
 hypothesis.settings.register_profile("stovetop", deadline=None)
@@ -110,6 +115,24 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine = open_engine(settings.resolved_database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def event_log(settings: Settings) -> Iterator[EventLog]:
+    """The fresh installation's event log."""
+    log = open_log(settings)
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def intake(settings: Settings, engine: Engine, event_log: EventLog) -> Iterator[Intake]:
+    """The fresh installation's way in, without a socket."""
+    with write(engine) as session:
+        key = create_key(session, "ingest", "demo")
+    app = ingest_app(settings, engine, event_log)
+    with TestClient(app, headers={"Authorization": f"Bearer {key}"}) as client:
+        yield Intake(settings, engine, event_log, client)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 """The databases that tests run on: which test on which, and how to trouble one.
 
 The rule: a test with an installation of its own runs on SQLite and on PostgreSQL. The exceptions
-are `LONG`, modules that train a model for real or start whole processes, minutes in all: these run
-on SQLite, and on PostgreSQL only the tests of them that are `CHOSEN`. So there a run's start,
-commands, outages and end are tested (`trainer/run/test_boundary.py`, `test_training.py`), a
+are `LONG`, modules that train a model for real, start whole processes or try thousands of cases:
+these run on SQLite, and on PostgreSQL only the tests of them that are `CHOSEN`. So there a run's
+start, commands, outages and end are tested (`trainer/run/test_boundary.py`, `test_training.py`), a
 rollback, a crash with its resume, and a whole machine; several ranks and one's own Trainer are not.
 What is `OF_SQLITE` tests its file.
 """
@@ -36,11 +36,16 @@ LONG = frozenset(
         "control_api/agent/test_dialogue.py",
         "control_api/agent/test_look.py",
         "control_api/agent/test_steer.py",
+        "control_api/backup/test_backup.py",
         "control_api/test_bad_commands.py",
         "control_api/test_burst.py",
         "control_api/test_killed.py",
         "control_api/test_schema.py",
         "control_api/test_supervise.py",
+        "ingest/test_client_host.py",
+        "ingest/test_client_spool.py",
+        "ingest/test_fuzz.py",
+        "ingest/integrity/test_repair.py",
         "trainer/causal_lm/test_family.py",
         "trainer/checkpoints/test_retention.py",
         "trainer/health/test_rescue.py",
@@ -63,8 +68,15 @@ OF_SQLITE = frozenset(
 )
 CHOSEN = frozenset(
     {
+        "control_api/backup/test_backup.py::test_a_backup_under_load_holds_what_was_acknowledged_before_it_once",
+        "control_api/backup/test_backup.py::test_a_restored_installation_is_the_same_to_the_bit_and_goes_on",
+        "control_api/backup/test_backup.py::test_nothing_is_restored_over_something",
         "control_api/test_supervise.py::test_an_event_that_was_acknowledged_is_consumed",
         "control_api/test_supervise.py::test_a_kill_9_takes_all_along_and_the_next_up_goes_on",
+        "ingest/integrity/test_repair.py::test_a_damaged_file_is_named_and_made_anew_bit_for_bit",
+        "ingest/integrity/test_repair.py::test_a_row_that_names_another_samples_bytes_is_found_and_mended",
+        "ingest/integrity/test_repair.py::test_nothing_is_found_while_everything_works",
+        "ingest/integrity/test_repair.py::test_samples_that_lost_their_places_get_them_again",
         "trainer/run/test_crash.py::test_the_recorded_steps_are_taken_again_bit_for_bit",
         "trainer/run/test_rollback.py::test_with_held_data_everything_repeats_bit_for_bit",
         "trainer/run/test_rollback.py::test_the_tip_is_saved_first_so_that_a_rollback_can_be_undone",
@@ -192,6 +204,10 @@ class PostgresDatabase:
     def away(self) -> AbstractContextManager[None]:
         """See `Database`."""
         return self._cluster.closed(self._name)
+
+    def written_anew(self) -> list[Path]:
+        """The database's files, after an administrator has had every table written anew."""
+        return self._cluster.vacuumed(self._name)
 
     def frozen(self) -> AbstractContextManager[None]:
         """The server neither answers nor hangs up to those who are connected."""

@@ -15,7 +15,7 @@ from ingest.buffer import FRAME, NewSample, add_samples, add_shard, new_revision
 from ingest.database import next_number
 from ingest.ids import content_id
 from ingest.shards import Span, WrittenShard
-from ingest.tables import Episode, EventRow, SessionRow
+from ingest.tables import Episode, EventRow, SessionRow, Source
 
 START = 1_754_600_000.0
 TICK_S = 0.25
@@ -47,7 +47,9 @@ def make_session(
     split: str = "train",
     start: float = START,
 ) -> SessionRow:
-    """A visit without events yet."""
+    """A visit without events yet; its source is released."""
+    released = {"created_at": start, "released_at": start, "released_revision": 0}
+    session.merge(Source(name=source, **released))
     session_id = session_id or f"visit-{next(_unique)}"
     row = SessionRow(
         session_key=content_id(source, session_id),

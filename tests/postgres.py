@@ -11,8 +11,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import LiteralString
 
@@ -58,8 +58,9 @@ def why_missing() -> str | None:
 class Cluster:
     """One server with its data in a folder of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] = SETTINGS) -> None:
         """Make the folder and what a server needs there."""
+        self._settings = settings
         programs = _programs()
         assert programs is not None, why_missing()
         self._programs = programs
@@ -75,7 +76,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start, and return once it takes connections."""
-        options = [word for item in SETTINGS.items() for word in ("-c", "=".join(item))]
+        options = [word for item in self._settings.items() for word in ("-c", "=".join(item))]
         server = [self._programs / "postgres", "-D", self.folder / "data", "-k", self.folder]
         with (self.folder / "postgres.log").open("ab") as output:
             self._process = subprocess.Popen(
@@ -96,6 +97,17 @@ class Cluster:
             return
         self._process.send_signal(signal.SIGINT)
         self._process.wait(STOP_WITHIN_S)
+        self._process = None
+
+    def kill(self) -> None:
+        """`kill -9` of the server and of every process of its own."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        self._process.wait()
         self._process = None
 
     def remove(self) -> None:
@@ -126,6 +138,18 @@ class Cluster:
                 tables = sql.SQL(", ").join(sql.Identifier(table) for (table,) in used)
                 truncate = sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE")
                 connection.execute(truncate.format(tables))
+
+    def vacuumed(self, name: str) -> list[Path]:
+        """A database's files once its tables are written anew and all is on the disk."""
+        with self.connection(name) as connection:
+            connection.execute("VACUUM FULL")
+            connection.execute("CHECKPOINT")
+            row = connection.execute(
+                "SELECT oid FROM pg_database WHERE datname = current_database()"
+            ).fetchone()
+            assert row is not None
+        folder = self.folder / "data" / "base" / str(row[0])
+        return [path for path in folder.iterdir() if path.is_file()]
 
     @contextmanager
     def closed(self, name: str) -> Iterator[None]:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from ingest.database import open_engine, read, write
+from ingest.leases import is_over
 from ingest.process import begin_process
 from ingest.settings import Settings
 from trainer.tables import Checkpoint, Evaluation, Metric, Run
@@ -109,7 +110,8 @@ def _claim(session: Session, now: float) -> Evaluation | None:
     """The oldest that waits or whose worker is gone, leased; a spent one is failed on the way."""
     is_free = or_(
         Evaluation.state == "waiting",
-        (Evaluation.state == "leased") & (Evaluation.lease_expires_at < now),
+        (Evaluation.state == "leased")
+        & is_over(Evaluation.lease_expires_at, now=now, lease_s=LEASE_S),
     )
     oldest = select(Evaluation).where(is_free).order_by(Evaluation.created_at).limit(1)
     query = oldest.with_for_update(skip_locked=True)

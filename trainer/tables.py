@@ -8,6 +8,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from ingest.tables import Base
 
+# What stands in place of a representation for a run that draws from its author's own dataset.
+DATASET = "dataset"
+
 
 class Run(Base):
     """One training job's life over restarts and branches.

@@ -6,11 +6,14 @@ from control_api.cli import (
     agent,
     commands,
     curation,
+    forgetting,
     health,
+    integrity,
     machine,
     run,
     shipping,
     simulating,
+    sources,
 )
 from control_api.cli import keys as access
 from control_api.cli.asking import asking
@@ -37,6 +40,10 @@ app = typer.Typer(
 )
 keys = typer.Typer(name="keys", help="API keys.", no_args_is_help=True)
 database = typer.Typer(name="db", help="The database's schema.", no_args_is_help=True)
+senders = typer.Typer(name="sources", help="Who sends, and who is let in.", no_args_is_help=True)
+forget = typer.Typer(
+    name="forget", help="Take what somebody sent out of everything.", no_args_is_help=True
+)
 slices = typer.Typer(name="slices", help="Named filters over the buffer.", no_args_is_help=True)
 mixes = typer.Typer(name="mixes", help="Shares over slices, versioned.", no_args_is_help=True)
 
@@ -52,6 +59,9 @@ app.command("train", rich_help_panel=MACHINE)(machine.train)
 app.command("sign-in", rich_help_panel=MACHINE)(access.sign_in)
 app.add_typer(keys, rich_help_panel=MACHINE)
 app.command("audit", rich_help_panel=MACHINE)(access.audit)
+app.command("verify", rich_help_panel=MACHINE)(integrity.verify)
+app.command("backup", rich_help_panel=MACHINE)(integrity.backup)
+app.command("restore", rich_help_panel=MACHINE)(integrity.restore)
 app.add_typer(database, rich_help_panel=MACHINE)
 keys.command("create")(access.create_key)
 keys.command("list")(access.list_keys)
@@ -60,6 +70,15 @@ database.command("upgrade")(machine.upgrade_database)
 
 app.command("ship", rich_help_panel=DATA_IN)(shipping.ship)
 app.command("simulate", rich_help_panel=DATA_IN)(simulating.simulate)
+app.add_typer(senders, rich_help_panel=DATA_IN)
+senders.command("list")(sources.list_sources)
+senders.command("release")(sources.release)
+senders.command("withdraw")(sources.withdraw)
+senders.command("redact")(sources.redact)
+app.add_typer(forget, rich_help_panel=DATA_IN)
+forget.command("user")(forgetting.forget_user)
+forget.command("session")(forgetting.forget_session)
+forget.command("list")(forgetting.list_tombstones)
 
 app.command("runs", rich_help_panel=RUN)(run.runs)
 app.command("commands", rich_help_panel=RUN)(commands.commands)

@@ -33,6 +33,9 @@ def create_key(  # noqa: PLR0913  (each is an option of the command)
         float | None, typer.Option(help="How far one command may move an lr, up or down.")
     ] = None,
     max_commands: Annotated[int | None, typer.Option(help="How many it may ask a run.")] = None,
+    trusted: Annotated[
+        bool, typer.Option("--trusted", help="Release its source; the first one is anyway.")
+    ] = False,
     needs_approval: Annotated[
         bool, typer.Option("--needs-approval", help="Its commands wait for `stovetop approve`.")
     ] = False,
@@ -42,6 +45,8 @@ def create_key(  # noqa: PLR0913  (each is an option of the command)
     from control_api.audit import local_caller, record
     from ingest import keys
 
+    if trusted and role != "ingest":
+        raise CommandFailed(f"--trusted: is for what a key of role ingest sends, not {role}")
     limits = keys.Limits(max_lr_factor, max_commands, needs_approval)
     expires_at = None if days is None else time.time() + days * DAY_S
     with _writing(data) as session:
@@ -57,10 +62,12 @@ def create_key(  # noqa: PLR0913  (each is an option of the command)
             raise CommandFailed(str(error)) from error
         caller = keys.authenticate(session, key)
         assert caller is not None
+        is_released = _is_released(session, caller.source, trusted) if role == "ingest" else None
         value = {
             "key_id": caller.key_id,
             "role": caller.role,
             "source": caller.source,
+            "is_released": is_released,
             "expires_at": expires_at,
             "limits": asdict(limits),
         }
@@ -68,7 +75,16 @@ def create_key(  # noqa: PLR0913  (each is an option of the command)
         record(session, local_caller(), "key.create", caller.key_id, **told)
     answer({"key": key, **value}, as_json=as_json, text=key)
     if not as_json:
-        talk(f"role {caller.role}, source {caller.source}; keep it, it can't be shown again")
+        _tell(caller.role, caller.source, is_released)
+
+
+def _tell(role: str, source: str, is_released: bool | None) -> None:
+    talk(f"role {role}, source {source}; keep it, it can't be shown again")
+    if is_released is False:
+        talk(
+            "what it sends is stored, and in no slice until somebody says "
+            f"`stovetop sources release {source}`"
+        )
 
 
 def list_keys(data: Data = None, as_json: AsJson = False) -> None:
@@ -174,6 +190,12 @@ def _writing(data: Path | None) -> "Iterator[Session]":
             yield session
     finally:
         engine.dispose()
+
+
+def _is_released(session: "Session", source: str, is_trusted: bool) -> bool:
+    from ingest.sources import introduce
+
+    return introduce(session, source, is_trusted=is_trusted).released_at is not None
 
 
 def _state(item: dict[str, Any], now: float) -> str:

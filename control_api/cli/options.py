@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from control_api.cli.output import CommandFailed
-from control_api.remote import Remote, RemoteError
+from control_api.remote import TIMEOUT_S, Remote, RemoteError
 
 if TYPE_CHECKING:
     from ingest.settings import Settings
@@ -50,7 +50,7 @@ Wait = Annotated[
 ]
 
 
-def remote(url: str, key: str) -> Remote:
+def remote(url: str, key: str, timeout_s: float = TIMEOUT_S) -> Remote:
     """The server that a command talks to. Raises CommandFailed without a key."""
     if not key:
         raise CommandFailed(
@@ -58,7 +58,7 @@ def remote(url: str, key: str) -> Remote:
             "(make one: stovetop keys create --data DIR --role operator)"
         )
     try:
-        return Remote(url, key)
+        return Remote(url, key, timeout_s)
     except RemoteError as error:
         raise CommandFailed(error.detail) from error
 

@@ -1,11 +1,16 @@
 """What SQLite and PostgreSQL do each their own way, and which one a URL means."""
 
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import URL, Connection, Engine
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Table
+from sqlalchemy.orm import InstrumentedAttribute
 
 from ingest.database import sqlite
 from ingest.database.lookout import Lookout
+
+Row = tuple[object, ...]
 
 
 class Dialect(Protocol):
@@ -23,6 +28,27 @@ class Dialect(Protocol):
     def take_turn(self, connection: Connection, name: str) -> None:
         """Wait for the transactions that have taken the turn of this name."""
 
+    def share_turn(self, connection: Connection, name: str) -> None:
+        """Wait for who has taken the turn of this name, and let nobody take it meanwhile."""
+
+    def erase_traces(self, engine: Engine) -> str | None:
+        """Leave nothing behind of deleted rows; what remains all the same, in words."""
+
+    def is_among(
+        self, column: InstrumentedAttribute[str], values: Collection[str]
+    ) -> ColumnElement[bool]:
+        """That a text is one of these, which are one parameter and not as many."""
+
+    def insert_rows(
+        self, connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row]
+    ) -> None:
+        """Insert rows of these columns."""
+
+    def update_rows(
+        self, connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row]
+    ) -> None:
+        """Set the columns but the first, which says in which row."""
+
     def make_place(self, url: URL) -> None:
         """Make what a migration fills, where that is ours to make."""
 
@@ -31,6 +57,18 @@ class Dialect(Protocol):
 
     def announce(self, connection: Connection, channel: str, word: str) -> None:
         """Wake the lookouts of a channel and word once the transaction is committed."""
+
+    def dump(self, connection: Connection, path: Path) -> None:
+        """Write what a reading transaction sees, which has begun to read, to a new file.
+
+        Raises DumpFailed.
+        """
+
+    def is_empty(self, url: URL) -> bool:
+        """Whether nothing is there, or no table."""
+
+    def load(self, url: URL, path: Path) -> None:
+        """Fill what is empty from a file that `dump` wrote. Raises DumpFailed."""
 
     def open_lookout(self, engine: Engine, statement: str, channel: str, word: str) -> Lookout:
         """A lookout for rows of a statement that is announced so."""

@@ -4,8 +4,8 @@ In: a statement, and who announces (`transactions.announce`) that it may give a 
 `Lookout`. Guaranteed on both engines: `sees` knows all that was committed before the call, whether
 or not the announcement has come yet. What it costs: 2 us on SQLite (50 us amid a training step,
 whose arithmetic has emptied the caches), where `PRAGMA data_version` tells that nobody has
-committed; on PostgreSQL, which sends its announcements when it gets to it,
-one round trip for the statement itself: 30 to 50 us on one machine, else what the network takes.
+committed; on PostgreSQL, which sends its announcements when it gets to it, one round trip for the
+statement itself: 30 to 50 us on one machine, else what the network takes.
 """
 
 from typing import Protocol

@@ -7,11 +7,29 @@ Decision: PostgreSQL has no NUL in its texts; one becomes U+2400, the sign for i
 escaped and dead letters keep the original bytes, so nothing of an event is lost by that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
+from sqlalchemy import (
+    ARRAY,
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    ExceptionContext,
+    Table,
+    Text,
+    any_,
+    create_engine,
+    event,
+    inspect,
+    literal,
+    text,
+)
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import InstrumentedAttribute
 
+from ingest.database.dumps import run_program
 from ingest.database.listening import ListeningLookout
 
 # Of one process: the API's threads are the most that ask at once; each connection is a process of
@@ -33,7 +51,14 @@ _CONNECTION = {
     "tcp_user_timeout": "20000",  # ms until what nobody acknowledges is a lost connection
     "target_session_attrs": "read-write",  # after a fail-over not the one that only reads now
 }
+_REMAINS = (
+    "PostgreSQL: rows and statistics are gone and their space is given back, but pages keep the "
+    "bytes until they are overwritten, and so does its write-ahead log; `VACUUM FULL` at a quiet "
+    "time, `CHECKPOINT`, and the end of archived logs remove them"
+)
+_Parameters = Mapping[str, object] | Sequence[Mapping[str, object]] | tuple[Sequence[object], ...]
 _NUL, _SIGN_OF_NUL = "\x00", "\u2400"
+_KINDS = {str: "text", int: "bigint", float: "double precision", bool: "boolean", bytes: "bytea"}
 # What psycopg files under other errors: who slept inside a transaction has lost the connection, and
 # a table that is not there comes with the schema's upgrade (SQLite calls that operational, too).
 _OUTAGES = ("25P03", "42P01")
@@ -66,10 +91,12 @@ def _without_nul(
     _connection: Connection,
     _cursor: object,
     statement: str,
-    parameters: Mapping[str, object] | Sequence[Mapping[str, object]],
+    parameters: _Parameters,
     _context: object,
     _is_many: bool,
-) -> tuple[str, Mapping[str, object] | Sequence[Mapping[str, object]]]:
+) -> tuple[str, _Parameters]:
+    if isinstance(parameters, tuple):  # whole columns, which are clean
+        return statement, parameters
     if isinstance(parameters, Mapping):
         return statement, _clean(parameters) if _holds_nul(parameters) else parameters
     if any(_holds_nul(row) for row in parameters):
@@ -82,10 +109,7 @@ def _holds_nul(row: Mapping[str, object]) -> bool:
 
 
 def _clean(row: Mapping[str, object]) -> dict[str, object]:
-    return {
-        name: value.replace(_NUL, _SIGN_OF_NUL) if isinstance(value, str) else value
-        for name, value in row.items()
-    }
+    return {name: _cleaned(value) for name, value in row.items()}
 
 
 def _as_outage(context: ExceptionContext) -> None:
@@ -111,6 +135,66 @@ def take_turn(connection: Connection, name: str) -> None:
     )
 
 
+def share_turn(connection: Connection, name: str) -> None:
+    """See `Dialect`."""
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock_shared(hashtextextended(:name, 0))"), {"name": name}
+    )
+
+
+def erase_traces(engine: Engine) -> str | None:
+    """See `Dialect`.
+
+    ANALYZE as well, for the planner's statistics quote values. `VACUUM FULL` would lock everybody
+    out for as long as a table takes to be written anew, so that is for its administrator to say.
+    """
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("VACUUM (ANALYZE)"))
+        connection.invalidate()  # that setting is not for the next one's statements
+    return _REMAINS
+
+
+def is_among(column: InstrumentedAttribute[str], values: Collection[str]) -> ColumnElement[bool]:
+    """See `Dialect`."""
+    return column == any_(literal(list(values), ARRAY(Text)))
+
+
+def insert_rows(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    """See `Dialect`; a column is one array, so that it is one statement and one round trip."""
+    columns = ", ".join(names)
+    given = _arrays(table, names)
+    statement = f"INSERT INTO {table.name} ({columns}) SELECT * FROM {given}"  # noqa: S608  (ours)
+    connection.exec_driver_sql(statement, _columns(rows))
+
+
+def update_rows(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    """See `Dialect`."""
+    key, *changed = names
+    changes = ", ".join(f"{name} = new.{name}" for name in changed)
+    given = f"{_arrays(table, names)} AS new ({', '.join(names)})"
+    same = f"{table.name}.{key} = new.{key}"
+    statement = f"UPDATE {table.name} SET {changes} FROM {given} WHERE {same}"  # noqa: S608  (ours)
+    connection.exec_driver_sql(statement, _columns(rows))
+
+
+def _columns(rows: Sequence[tuple[object, ...]]) -> tuple[list[object], ...]:
+    return tuple([_cleaned(value) for value in column] for column in zip(*rows, strict=True))
+
+
+def _cleaned(value: object) -> object:
+    return value.replace(_NUL, _SIGN_OF_NUL) if type(value) is str and _NUL in value else value
+
+
+def _arrays(table: Table, names: Sequence[str]) -> str:
+    kinds = [_KINDS[table.c[name].type.python_type] for name in names]
+    return f"unnest({', '.join(f'%s::{kind}[]' for kind in kinds)})"
+
+
 def make_place(_url: URL) -> None:
     """See `Dialect`; whoever runs the server makes its databases."""
 
@@ -127,6 +211,29 @@ def announce(connection: Connection, channel: str, word: str) -> None:
     connection.execute(
         text("SELECT pg_notify(:channel, :word)"), {"channel": channel, "word": word}
     )
+
+
+def dump(connection: Connection, path: Path) -> None:
+    """See `Dialect`; `pg_dump` sees what this transaction does."""
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+    snapshot = connection.scalar(text("SELECT pg_export_snapshot()"))
+    url = connection.engine.url
+    run_program("pg_dump", url, "--format=custom", f"--snapshot={snapshot}", f"--file={path}")
+
+
+def is_empty(url: URL) -> bool:
+    """See `Dialect`."""
+    engine = open_engine(url, busy_timeout_s=0)
+    try:
+        return not inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
+
+
+def load(url: URL, path: Path) -> None:
+    """See `Dialect`; whole or not at all."""
+    whose = ("--no-owner", "--no-privileges")
+    run_program("pg_restore", url, "--single-transaction", "--exit-on-error", *whose, str(path))
 
 
 def open_lookout(engine: Engine, statement: str, channel: str, word: str) -> ListeningLookout:

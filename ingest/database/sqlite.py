@@ -5,17 +5,28 @@ Whatever else would keep writers apart has then nothing to do. Only a migration 
 that has gone away is an error, which passes, and never an empty database.
 """
 
+import shutil
 import sqlite3
 import time
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+import orjson
+from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, event, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import InstrumentedAttribute
 
+from ingest.database.dumps import DumpFailed
 from ingest.database.lookout import Unreachable
+from ingest.database.wal import truncate_wal
 
 LOOK_EVERY_S = 0.025
+TRUNCATE_WITHIN_S = 5.0
+
+_HEADER = b"SQLite format 3\x00"
 
 
 def open_engine(url: URL, *, busy_timeout_s: float) -> Engine:
@@ -43,7 +54,7 @@ def _path(url: URL) -> str:
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own implicit BEGIN would start a deferred transaction; _begin decides.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -66,6 +77,55 @@ def take_turn(_connection: Connection, _name: str) -> None:
     """See `Dialect`; a writer is alone."""
 
 
+def share_turn(_connection: Connection, _name: str) -> None:
+    """See `Dialect`; a writer is alone."""
+
+
+def erase_traces(engine: Engine) -> str | None:
+    """See `Dialect`.
+
+    `secure_delete` zeroes what is deleted, but rows that had moved to another page before may have
+    left copies where no row points: only a file that is written anew holds nothing but rows.
+    """
+    connection = engine.raw_connection()
+    try:
+        own = connection.driver_connection
+        assert isinstance(own, sqlite3.Connection)
+        own.execute("VACUUM")
+        truncate_wal(own, TRUNCATE_WITHIN_S)
+    except sqlite3.OperationalError as error:
+        raise OperationalError("VACUUM", None, error) from error
+    finally:
+        connection.close()
+    return None
+
+
+def is_among(column: InstrumentedAttribute[str], values: Collection[str]) -> ColumnElement[bool]:
+    """See `Dialect`."""
+    listed = text("SELECT value FROM json_each(:listed)")
+    return column.in_(listed.bindparams(listed=orjson.dumps(list(values)).decode()))
+
+
+def insert_rows(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    """See `Dialect`."""
+    marks = ", ".join("?" * len(names))
+    columns = ", ".join(names)
+    statement = f"INSERT INTO {table.name} ({columns}) VALUES ({marks})"  # noqa: S608  (ours)
+    connection.exec_driver_sql(statement, list(rows))
+
+
+def update_rows(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    """See `Dialect`."""
+    key, *changed = names
+    changes = ", ".join(f"{name} = ?" for name in changed)
+    statement = f"UPDATE {table.name} SET {changes} WHERE {key} = ?"  # noqa: S608  (ours)
+    connection.exec_driver_sql(statement, [(*values, which) for which, *values in rows])
+
+
 def make_place(url: URL) -> None:
     """See `Dialect`."""
     Path(_path(url)).touch()
@@ -77,6 +137,36 @@ def begin_migration(_connection: Connection) -> None:
 
 def announce(_connection: Connection, _channel: str, _word: str) -> None:
     """See `Dialect`; the file itself tells of commits."""
+
+
+def dump(connection: Connection, path: Path) -> None:
+    """See `Dialect`; all pages in one step, as of the transaction, so that no writer waits."""
+    source = connection.connection.driver_connection
+    assert isinstance(source, sqlite3.Connection)
+    try:
+        with closing(sqlite3.connect(path)) as target:
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+    except sqlite3.Error as error:
+        raise DumpFailed(f"can't write {path}: {error}") from error
+
+
+def is_empty(url: URL) -> bool:
+    """See `Dialect`."""
+    return not Path(_path(url)).exists()
+
+
+def load(url: URL, path: Path) -> None:
+    """See `Dialect`."""
+    target = Path(_path(url))
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_HEADER)) != _HEADER:
+                raise DumpFailed(f"{path} is not of SQLite; set STOVETOP_DATABASE_URL")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    except OSError as error:
+        raise DumpFailed(f"can't write {target}: {error}") from error
 
 
 def open_lookout(engine: Engine, statement: str, _channel: str, _word: str) -> "SqliteLookout":

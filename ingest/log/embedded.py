@@ -18,12 +18,14 @@ from typing import Self
 
 import structlog
 
+from ingest.database.wal import truncate_wal
 from ingest.log.interface import LogRecord, LogUnavailable, NewRecord
 
 BUSY_TIMEOUT_S = 5.0
 POLL_INTERVAL_S = 0.02
 MAX_POLL_BYTES = 8 << 20
 TRIM_ROWS = 200
+REWRITE_ROWS = 50
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS log (log_id TEXT NOT NULL, num_partitions INTEGER NOT NULL)",
@@ -110,6 +112,18 @@ class EmbeddedLog:
             for partition, offset in before.items()
         )
 
+    def rewrite(self, change: Callable[[bytes], bytes]) -> float | None:
+        """See `EventLog`; a few records a transaction, each overwritten in its place."""
+        last = 0
+        while rows := self._rows_after(last):
+            offsets = [offset for offset, value in rows if change(value) != value]
+            if offsets:
+                self._replace(offsets, change)
+            last = rows[-1][0]
+        with self._write_lock, _unavailable("rewrite"):
+            truncate_wal(self._connection, self._busy_timeout_s)
+        return None
+
     def close(self) -> None:
         """Close the file; a second time does nothing."""
         with self._write_lock:
@@ -135,6 +149,23 @@ class EmbeddedLog:
             return
         for pending in group:
             pending.is_durable = True
+
+    def _rows_after(self, last: int) -> list[tuple[int, bytes]]:
+        query = "SELECT offset, value FROM records WHERE offset > ? ORDER BY offset LIMIT ?"
+        with self._write_lock, _unavailable("read"):
+            return self._connection.execute(query, (last, REWRITE_ROWS)).fetchall()
+
+    def _replace(self, offsets: Sequence[int], change: Callable[[bytes], bytes]) -> None:
+        """Read again under the lock: another process may have replaced them meanwhile."""
+        with self._write_lock, _unavailable("rewrite"), _transaction(self._connection):
+            for offset in offsets:
+                found = self._connection.execute(
+                    "SELECT value FROM records WHERE offset = ?", (offset,)
+                ).fetchone()
+                if found is not None:
+                    self._connection.execute(
+                        "UPDATE records SET value = ? WHERE offset = ?", (change(found[0]), offset)
+                    )
 
     def _trim_partition(self, partition: int, before: int, oldest_kept: float) -> int:
         num_trimmed = 0
@@ -232,6 +263,7 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")  # 10 ms a MB that is trimmed in place of 2
     return connection
 
 

@@ -90,6 +90,14 @@ class EventLog(Protocol):
         Raises LogUnavailable.
         """
 
+    def rewrite(self, change: Callable[[bytes], bytes]) -> float | None:
+        """Let `change` replace every record's value, of the same length; offsets stay.
+
+        Returns None once no file holds a value that was replaced; where records can't be replaced,
+        nothing changes, and the answer is after how many seconds the log itself drops a record.
+        Raises LogUnavailable.
+        """
+
     def close(self) -> None:
         """Give the log's resources back."""
 

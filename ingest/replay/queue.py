@@ -5,13 +5,15 @@ of them, good until its lease expires unless it is renewed. A replay that fails,
 dies or hangs, counts as an attempt; after 3 the episode is `parked` with its error and holds up
 nobody. One episode a claim: what kills a worker is alone under suspicion. A claim is on a version;
 when events that came late make a newer one, the claim is lost and what was replayed is dropped.
+A version that was replayed before is made anew, in the desktop of that time.
 """
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from ingest.leases import is_over
 from ingest.tables import Episode
 
 MAX_ATTEMPTS = 3
@@ -20,11 +22,15 @@ MAX_ERROR_CHARACTERS = 2_000
 
 @dataclass(frozen=True)
 class Claim:
-    """One worker's hold on one version of an episode."""
+    """One worker's hold on one version of an episode.
+
+    `environment`: the desktop that replayed this very version before, whose frames were lost.
+    """
 
     episode_id: str
     version: int
     holder: str
+    environment: str | None = None
 
 
 def claim_next(session: Session, holder: str, *, now: float, lease_s: float) -> Claim | None:
@@ -37,7 +43,7 @@ def claim_next(session: Session, holder: str, *, now: float, lease_s: float) -> 
         select(Episode)
         .where(
             Episode.state.in_(["leased", "waiting"]),
-            func.coalesce(Episode.lease_expires_at, 0.0) <= now,
+            is_over(Episode.lease_expires_at, now=now, lease_s=lease_s),
         )
         .order_by(Episode.state, Episode.lease_expires_at)  # the index's order: no sort
         .limit(1)
@@ -52,7 +58,9 @@ def claim_next(session: Session, holder: str, *, now: float, lease_s: float) -> 
         episode.lease_holder = holder
         episode.lease_expires_at = now + lease_s
         session.flush()
-        return Claim(episode.episode_id, episode.version, holder)
+        is_again = episode.replayed_version == episode.version
+        environment = episode.environment if is_again else None
+        return Claim(episode.episode_id, episode.version, holder, environment)
     return None
 
 
@@ -72,6 +80,21 @@ def release(session: Session, claim: Claim) -> None:
     if episode := held_episode(session, claim):
         episode.state = "waiting"
         _drop_lease(episode)
+
+
+def begin_next_version(session: Session, claim: Claim) -> None:
+    """Give a claim back for a version to come: what would be made now is not what was lost."""
+    if episode := held_episode(session, claim):
+        episode.version += 1
+        episode.state = "waiting"
+        _drop_lease(episode)
+
+
+def requeue(episode: Episode) -> None:
+    """Let the present version of an episode, locked by the caller, be replayed once more."""
+    episode.state = "waiting"
+    episode.attempts = 0
+    _drop_lease(episode)
 
 
 def fail(session: Session, claim: Claim, error: str) -> bool:

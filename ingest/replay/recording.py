@@ -79,6 +79,11 @@ def record(
     return Recording(shard, tuple(samples), tuple(spans), tape.environment, tasks_of(labels))
 
 
+def environment_of(desktop: Environment) -> str:
+    """The name and version that samples and runs know a desktop by."""
+    return f"{desktop.name}/{desktop.version}"
+
+
 def png(frame: NDArray[np.uint8]) -> bytes:
     """A frame, uint8 RGB (height, width, 3), as a lossless PNG."""
     file = io.BytesIO()
@@ -100,7 +105,7 @@ class _Tape:
     """An episode in progress: the desktop and the keys that are held."""
 
     def __init__(self, desktop: Environment, before_step: Callable[[], None]) -> None:
-        self.environment = f"{desktop.name}/{desktop.version}"
+        self.environment = environment_of(desktop)
         self._desktop = desktop
         self._before_step = before_step
         self._keys = HeldKeys()

@@ -25,21 +25,34 @@ from ingest.buffer import (
     FRAME,
     add_samples,
     add_shard,
+    lock_buffer,
     new_revision,
     num_live,
     retire,
     spaced,
+    unplace,
 )
-from ingest.cut import episode_actions
+from ingest.cut import EpisodeGone, episode_actions
+from ingest.cut_plan import SUPERSEDED
 from ingest.database import open_engine, read, write
 from ingest.process import begin_process
 from ingest.replay.drawn import DrawnDesktop
 from ingest.replay.environment import Environment
-from ingest.replay.queue import Claim, claim_next, fail, finish, held_episode, release, renew
-from ingest.replay.recording import Recording, ReplayError, record
+from ingest.replay.queue import (
+    Claim,
+    begin_next_version,
+    claim_next,
+    fail,
+    finish,
+    held_episode,
+    release,
+    renew,
+)
+from ingest.replay.recording import Recording, ReplayError, environment_of, record
 from ingest.settings import Settings
 from ingest.shard_store import open_store
 from ingest.shards import sweep_temporaries
+from ingest.tables import Episode, Shard
 
 POLL_S = 0.2
 OUTAGE_WAIT_S = 1.0
@@ -101,6 +114,10 @@ class ReplayWorker:
         claim = self._claim()
         if claim is None:
             return False
+        if claim.environment not in (None, environment_of(self._environment)):
+            self._until_answered(partial(self._begin_next_version, claim))
+            return True
+        recording: Recording | None = None
         try:
             recording = self._record(claim)
             self._until_answered(partial(self._finish, claim, recording))
@@ -108,8 +125,10 @@ class ReplayWorker:
             self._until_answered(partial(self._count_failure, claim, str(error)))
             self._environment.close()
             self._environment = self._make_environment()
-        except _ClaimLostError:
+        except (_ClaimLostError, EpisodeGone):
             log.info("replay_claim_lost", episode_id=claim.episode_id, version=claim.version)
+            if recording is not None:
+                self._until_answered(partial(self._drop_forgotten, claim, recording))
         except _StopAskedError:
             self._release(claim)
         except OSError:
@@ -152,8 +171,11 @@ class ReplayWorker:
         now = time.time()
         num_added = len(recording.samples)
         with write(self._engine) as session:
+            lock_buffer(session)
             num_retired = num_live(session, [claim.episode_id])
             kind = "superseded" if num_retired else "replayed"
+            if claim.environment is not None:
+                kind = "repaired"
             revision = new_revision(session, kind, added=num_added, retired=num_retired, now=now)
             episode = held_episode(session, claim)
             if episode is None:
@@ -162,6 +184,8 @@ class ReplayWorker:
             finish(episode, environment=recording.environment, tasks=tasks, now=now)
             retire(session, [claim.episode_id], revision)
             numbers = add_samples(session, episode, recording.samples, revision)
+            if claim.environment is not None:
+                unplace(session, numbers, FRAME)
             placed = list(zip(numbers, recording.spans, strict=True))
             add_shard(session, recording.shard, FRAME, placed=placed, revision=revision, now=now)
         log.info(
@@ -173,10 +197,24 @@ class ReplayWorker:
             revision=revision,
         )
 
+    def _drop_forgotten(self, claim: Claim, recording: Recording) -> None:
+        """Remove the shard of an episode that nobody will replay any more."""
+        with read(self._engine) as session:
+            episode = session.get(Episode, claim.episode_id)
+            is_over = episode is None or episode.state == SUPERSEDED
+            is_indexed = session.get(Shard, recording.shard.shard_id) is not None
+        if is_over and not is_indexed:
+            self._store.remove(recording.shard.path)
+
     def _count_failure(self, claim: Claim, error: str) -> None:
         with write(self._engine) as session:
             is_parked = fail(session, claim, error)
         log.warning("replay_failed", episode_id=claim.episode_id, error=error, is_parked=is_parked)
+
+    def _begin_next_version(self, claim: Claim) -> None:
+        with write(self._engine) as session:
+            begin_next_version(session, claim)
+        log.info("desktop_changed", episode_id=claim.episode_id, environment=claim.environment)
 
     def _release(self, claim: Claim) -> None:
         with write(self._engine) as session:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
-_TEMPORARIES = "writing"
+from ingest.shard_store.folder import FolderStore
+
 _COUNTED_EACH = 20
 
 
@@ -19,21 +20,21 @@ class ShardCache:
     """A folder of copies."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder = folder
+        self._copies = FolderStore(folder)
         self._max_bytes = max_bytes
         self._num_uncounted_bytes = 0
 
     @property
     def temporaries(self) -> Path:
         """Where files are made that may be put in."""
-        return self._folder / _TEMPORARIES
+        return self._copies.temporaries
 
     def get(self, path: str, fetch: Callable[[Path], None]) -> Path:
         """The copy of a shard, fetched into an empty file where there is none.
 
         Raises what `fetch` raises.
         """
-        copy = self._folder / path
+        copy = self._copies.local(path)
         try:
             os.utime(copy)  # it was used
         except FileNotFoundError:
@@ -48,39 +49,24 @@ class ShardCache:
 
     def put(self, temporary: Path, path: str) -> None:
         """Take over a finished file."""
-        copy = self._folder / path
+        copy = self._copies.local(path)
         copy.parent.mkdir(parents=True, exist_ok=True)
         self._num_uncounted_bytes += temporary.stat().st_size
         temporary.replace(copy)
         if self._num_uncounted_bytes * _COUNTED_EACH >= self._max_bytes:
-            self._shrink(but=copy)
+            self._shrink(but=path)
 
     def drop(self, path: str) -> None:
         """Remove a copy, if there is one."""
-        (self._folder / path).unlink(missing_ok=True)
+        self._copies.remove(path)
 
-    def _shrink(self, but: Path) -> None:
+    def _shrink(self, but: str) -> None:
         self._num_uncounted_bytes = 0
-        copies = self._copies()
-        excess = sum(num_bytes for _, num_bytes, _ in copies) - self._max_bytes
-        for _, num_bytes, copy in sorted(copies):
+        copies = list(self._copies.listed())
+        excess = sum(copy.num_bytes for copy in copies) - self._max_bytes
+        for copy in sorted(copies, key=lambda copy: copy.modified_at):  # the oldest use first
             if excess <= 0:
                 return
-            if copy != but:
-                copy.unlink(missing_ok=True)
-                excess -= num_bytes
-
-    def _copies(self) -> list[tuple[float, int, Path]]:
-        """When each was used, its size, and where it is."""
-        found: list[tuple[float, int, Path]] = []
-        for folder, _, names in os.walk(self._folder):
-            if Path(folder) == self.temporaries:
-                continue
-            for name in names:
-                path = Path(folder) / name
-                try:
-                    stat = path.stat()
-                except FileNotFoundError:  # another process shrinks it, too
-                    continue
-                found.append((stat.st_mtime, stat.st_size, path))
-        return found
+            if copy.path != but:
+                self._copies.remove(copy.path)
+                excess -= copy.num_bytes

@@ -78,6 +78,17 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "forgotten_samples",
+        sa.Column("sample_number", WholeNumber, autoincrement=False, nullable=False),
+        sa.Column("tombstone_id", Text, nullable=False),
+        sa.PrimaryKeyConstraint("sample_number", name=op.f("pk_forgotten_samples")),
+    )
+    with op.batch_alter_table("forgotten_samples", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_forgotten_samples_tombstone_id"), ["tombstone_id"], unique=False
+        )
+
+    op.create_table(
         "instance",
         sa.Column("instance_id", Text, nullable=False),
         sa.Column("created_at", Number, nullable=False),
@@ -175,6 +186,8 @@ def upgrade() -> None:
         sa.Column("checksum", Text, nullable=False),
         sa.Column("created_at", Number, nullable=False),
         sa.Column("state", Text, nullable=False),
+        sa.Column("lease_holder", Text, nullable=True),
+        sa.Column("lease_expires_at", Number, nullable=True),
         sa.PrimaryKeyConstraint("shard_id", name=op.f("pk_shards")),
     )
     op.create_table(
@@ -188,6 +201,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_slices")),
     )
     op.create_table(
+        "sources",
+        sa.Column("name", Text, nullable=False),
+        sa.Column("created_at", Number, nullable=False),
+        sa.Column("released_at", Number, nullable=True),
+        sa.Column("released_revision", WholeNumber, nullable=True),
+        sa.Column("redaction", Text, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_sources")),
+    )
+    op.create_table(
         "steps",
         sa.Column("run_id", Text, nullable=False),
         sa.Column("branch", Text, nullable=False),
@@ -197,6 +219,17 @@ def upgrade() -> None:
         sa.Column("samples", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "branch", "step", name=op.f("pk_steps")),
     )
+    op.create_table(
+        "tombstones",
+        sa.Column("tombstone_id", Text, nullable=False),
+        sa.Column("of_user", Text, nullable=True),
+        sa.Column("forgotten_at", Number, nullable=False),
+        sa.Column("finished_at", Number, nullable=True),
+        sa.PrimaryKeyConstraint("tombstone_id", name=op.f("pk_tombstones")),
+    )
+    with op.batch_alter_table("tombstones", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_tombstones_of_user"), ["of_user"], unique=False)
+
     op.create_table(
         "adoptions",
         sa.Column("run_id", Text, nullable=False),
@@ -434,6 +467,7 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_samples_added_revision"), ["added_revision"], unique=False
         )
+        batch_op.create_index(batch_op.f("ix_samples_event_number"), ["event_number"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_samples_retired_revision"), ["retired_revision"], unique=False
         )
@@ -475,6 +509,7 @@ def downgrade() -> None:
     op.drop_table("placements")
     with op.batch_alter_table("samples", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_samples_retired_revision"))
+        batch_op.drop_index(batch_op.f("ix_samples_event_number"))
         batch_op.drop_index(batch_op.f("ix_samples_added_revision"))
 
     op.drop_table("samples")
@@ -503,7 +538,12 @@ def downgrade() -> None:
     op.drop_table("checkpoints")
     op.drop_table("branches")
     op.drop_table("adoptions")
+    with op.batch_alter_table("tombstones", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_tombstones_of_user"))
+
+    op.drop_table("tombstones")
     op.drop_table("steps")
+    op.drop_table("sources")
     op.drop_table("slices")
     op.drop_table("shards")
     with op.batch_alter_table("sessions", schema=None) as batch_op:
@@ -516,6 +556,10 @@ def downgrade() -> None:
     op.drop_table("metrics")
     op.drop_table("log_offsets")
     op.drop_table("instance")
+    with op.batch_alter_table("forgotten_samples", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_forgotten_samples_tombstone_id"))
+
+    op.drop_table("forgotten_samples")
     with op.batch_alter_table("dead_letters", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_dead_letters_received_at"))
 

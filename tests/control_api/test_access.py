@@ -30,6 +30,10 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/keys"): {"admin"},
     ("DELETE", "/v1/keys/{key_id}"): {"admin"},
     ("GET", "/v1/audit"): {"admin"},
+    ("PATCH", "/v1/sources/{name}"): {"admin"},
+    ("DELETE", "/v1/users/{user_id}"): {"admin"},
+    ("DELETE", "/v1/sessions/{session_id}"): {"admin"},
+    ("GET", "/v1/tombstones"): {"admin"},
 }
 
 

@@ -14,7 +14,7 @@ from control_api.guard import DESCRIPTION_PATH
 from ingest.access import SAFE_METHODS
 from ingest.database import read, write
 from ingest.keys import Limits, Role, create_key
-from ingest.tables import ApiKey, AuditEntry, Slice
+from ingest.tables import ApiKey, AuditEntry, Slice, Source
 from tests.control_api.conftest import BASE_URL, AsRole
 from tests.control_api.rows import make_checkpoint, make_run
 from tests.control_api.shell import Shell, said
@@ -61,6 +61,12 @@ class World:
         """A key that somebody has."""
         with write(self.engine) as session:
             return create_key(session, role, "somebody")
+
+    def source(self) -> str:
+        """A source that nobody has released."""
+        with write(self.engine) as session:
+            session.add(Source(name="new", created_at=1.0))
+        return "new"
 
     def signed_in(self) -> dict[str, str]:
         """The headers of a browser that is signed in."""
@@ -123,6 +129,20 @@ CHANGES: dict[str, tuple[str, Callable[[World], Response]]] = {
         lambda world: world.admin.post(
             f"/v1/checkpoints/{world.checkpoint_id}/evaluations", json={"suite": "fresh"}
         ),
+    ),
+    "PATCH /v1/sources/{name}": (
+        "source.release",
+        lambda world: world.admin.patch(
+            f"/v1/sources/{world.source()}", json={"is_released": True}
+        ),
+    ),
+    "DELETE /v1/users/{user_id}": (
+        "user.forget",
+        lambda world: world.admin.delete("/v1/users/ann", params={"source": "demo"}),
+    ),
+    "DELETE /v1/sessions/{session_id}": (
+        "session.forget",
+        lambda world: world.admin.delete("/v1/sessions/s-1", params={"source": "demo"}),
     ),
     "DELETE /v1/keys/{key_id}": (
         "key.revoke",

@@ -30,7 +30,7 @@ def test_a_key_is_made_and_shown_once(shell: Shell, engine: Engine) -> None:
         caller = authenticate(session, made["key"])
     assert caller is not None
     assert (caller.role, caller.source) == ("ingest", "shop")
-    assert set(made) == {"key", "key_id", "role", "source", "expires_at", "limits"}
+    assert set(made) == {"key", "key_id", "role", "source", "is_released", "expires_at", "limits"}
 
 
 def test_a_keys_source_is_its_role_unless_named(shell: Shell) -> None:

@@ -112,11 +112,7 @@ def test_a_wrong_command_is_refused_by_field_and_not_stored(
 def test_an_unreadable_body_is_the_callers_fault(
     operator: TestClient, run_id: str, body: bytes
 ) -> None:
-    answer = operator.post(
-        f"/v1/runs/{run_id}/commands", content=body, headers={"Content-Type": "application/json"}
-    )
-    assert answer.status_code == 422
-    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert_refused(operator, run_id, body, 422)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +126,14 @@ def test_an_unreadable_body_is_the_callers_fault(
 def test_half_a_character_does_not_pass_the_border(
     operator: TestClient, run_id: str, body: bytes
 ) -> None:
+    assert_refused(operator, run_id, body, 400)
+
+
+def assert_refused(operator: TestClient, run_id: str, body: bytes, status: int) -> None:
     answer = operator.post(
         f"/v1/runs/{run_id}/commands", content=body, headers={"Content-Type": "application/json"}
     )
-    assert answer.status_code == 400
+    assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 

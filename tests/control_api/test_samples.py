@@ -88,6 +88,18 @@ def test_a_frame_whose_shard_is_gone_is_not_found(
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+def test_frames_in_a_store_that_is_away_may_be_asked_for_again(
+    viewer: TestClient, framed: tuple[list[int], list[bytes]], settings: Settings
+) -> None:
+    mounted, away = settings.shards_path, settings.data / "away"
+    path = f"/v1/samples/{framed[0][0]}/frame.png"
+    mounted.rename(away)
+    answer = viewer.get(path)
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    away.rename(mounted)
+    assert viewer.get(path).content == framed[1][0]
+
+
 @pytest.mark.parametrize("path", ["/v1/samples/99", "/v1/samples/99/frame.png"])
 def test_an_unknown_sample_is_not_found(viewer: TestClient, path: str) -> None:
     assert viewer.get(path).status_code == 404

@@ -13,9 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 from control_api.remote import Remote, RemoteError
 from tests.deploy.compose import ROOT, Service
+from tests.kafka.broker import Broker
+from tests.postgres import Cluster
+from tests.s3 import S3
 from tests.waiting import wait_until
 
 _PORT = "7420"
@@ -31,6 +35,28 @@ class Places:
     database_url: str
     storage_url: str
     port: int
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path,
+        *,
+        broker: Broker,
+        cluster: Cluster,
+        database: str,
+        storage: S3,
+        port: int,
+    ) -> Self:
+        """Of real parts that run; makes the database and the passwords."""
+        cluster.create(database)
+        return cls(
+            folder=folder / "stovetop",
+            secrets=_make_secrets(folder / "secrets"),
+            kafka=broker.address,
+            database_url=cluster.url(database),
+            storage_url=storage.environment["AWS_ENDPOINT_URL"],
+            port=port,
+        )
 
 
 class Machine:
@@ -162,7 +188,7 @@ def answers(url: str) -> bool:
     return True
 
 
-def make_secrets(folder: Path) -> Path:
+def _make_secrets(folder: Path) -> Path:
     """The passwords, made by the command that compose.yaml asks for."""
     subprocess.run(["make", "-s", "secrets", f"SECRETS={folder}"], cwd=ROOT, check=True)
     return folder

@@ -1,7 +1,6 @@
 """Every service of compose.yaml, by its exact command, on a real Kafka and PostgreSQL."""
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,22 +8,22 @@ import pytest
 
 from control_api.remote import Remote
 from tests.deploy import compose
-from tests.deploy.machine import Machine, Places, answers, make_secrets, until
+from tests.deploy.machine import Machine, Places, answers, until
 from tests.intake import wire_event
 from tests.kafka.broker import Broker
+from tests.ports import unused_port
 from tests.postgres import Cluster
 from tests.s3 import S3
 
 
 @pytest.fixture
 def places(tmp_path: Path, broker: Broker, cluster: Cluster, s3_server: S3) -> Places:
-    cluster.create("production")
-    return Places(
-        folder=tmp_path / "stovetop",
-        secrets=make_secrets(tmp_path / "secrets"),
-        kafka=broker.address,
-        database_url=cluster.url("production"),
-        storage_url=s3_server.environment["AWS_ENDPOINT_URL"],
+    return Places.of(
+        tmp_path,
+        broker=broker,
+        cluster=cluster,
+        database="production",
+        storage=s3_server,
         port=unused_port(),
     )
 
@@ -34,11 +33,6 @@ def machine(places: Places) -> Iterator[Machine]:
     machine = Machine(places)
     yield machine
     machine.kill()
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def state_of_the_run(api: Remote) -> str:

@@ -17,7 +17,7 @@ from ingest.process import begin_process
 from ingest.settings import Settings
 from tests import postgres, s3
 from tests.deploy import compose
-from tests.deploy.machine import Machine, Places, answers, make_secrets, until
+from tests.deploy.machine import Machine, Places, answers, until
 from tests.kafka import broker as kafka
 
 PORT = 7420
@@ -80,14 +80,13 @@ def _parts(folder: Path) -> Iterator[Places]:
     try:
         broker.start()
         cluster.start()
-        cluster.create("stovetop")
         with s3.serving() as storage:
-            yield Places(
-                folder=folder / "stovetop",
-                secrets=make_secrets(folder / "secrets"),
-                kafka=broker.address,
-                database_url=cluster.url("stovetop"),
-                storage_url=storage.environment["AWS_ENDPOINT_URL"],
+            yield Places.of(
+                folder,
+                broker=broker,
+                cluster=cluster,
+                database="stovetop",
+                storage=storage,
                 port=PORT,
             )
     finally:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -18,9 +17,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 import ingest.client
-from ingest.client import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Client, wait_s
+from ingest.client import Client
+from ingest.client.client import MAX_BATCH_BYTES, MAX_EVENT_BYTES
+from ingest.client.transport import wait_s
 from ingest.log import EventLog
 from ingest.settings import Settings
+from tests.ports import unused_port
 from tests.scripted_server import (
     ScriptedServer,
     Step,
@@ -44,11 +46,6 @@ def ids(server: ScriptedServer) -> list[list[str]]:
     return [[json.loads(line)["event_id"] for line in each.lines] for each in server.requests]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def run_python(script: str, *arguments: str) -> str:
     return subprocess.run(
         [sys.executable, "-c", script, *arguments],
@@ -59,8 +56,8 @@ def run_python(script: str, *arguments: str) -> str:
     ).stdout
 
 
-def test_the_file_alone_is_the_whole_sdk(tmp_path: Path) -> None:
-    shutil.copy(ingest.client.__file__, tmp_path / "client.py")
+def test_the_folder_alone_is_the_whole_sdk(tmp_path: Path) -> None:
+    shutil.copytree(Path(ingest.client.__file__).parent, tmp_path / "client")
     script = "import sys; sys.path.insert(0, sys.argv[1]); import client; print(client.Client)"
     subprocess.run([sys.executable, "-I", "-S", "-c", script, tmp_path], check=True, cwd="/")
 
@@ -197,7 +194,7 @@ def test_the_server_is_left_alone_for_as_long_as_it_asks() -> None:
 
 
 def test_events_wait_for_a_server_that_is_not_there_yet() -> None:
-    port = free_port()
+    port = unused_port()
     with Client(f"http://127.0.0.1:{port}", KEY) as client:
         captured = [capture(client) for _ in range(3)]
         while not client.stats().retries:

@@ -13,7 +13,7 @@ from ingest.event_rows import split_of
 from ingest.log import NewRecord, open_log
 from ingest.log.embedded import EmbeddedLog
 from ingest.settings import Settings
-from ingest.tables import LogOffset
+from ingest.tables import LogOffset, Sample
 from tests.intake import START, Intake, wire_event
 from tests.waiting import wait_until
 
@@ -29,6 +29,15 @@ def test_an_event_becomes_a_row_with_all_that_it_said(intake: Intake) -> None:
         START,
     )
     assert (event.model, event.frame) == ("m-7", "f00d")
+
+
+def test_a_session_that_turns_out_to_be_somebodys_was_theirs_from_the_first_sample_on(
+    intake: Intake,
+) -> None:
+    text_of = {"kind": "document", "payload": {"text": "once"}}
+    intake.take(wire_event(0, **text_of))
+    intake.take(wire_event(1, user_id="ann", **text_of))
+    assert [sample.user_id for sample in intake.rows(Sample)] == ["ann", "ann"]
 
 
 def test_a_session_counts_its_events_and_their_span(intake: Intake) -> None:

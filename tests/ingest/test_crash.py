@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ import orjson
 
 from ingest.settings import Settings
 from tests.intake import Intake, wire_event
+from tests.ports import unused_port
 from tests.waiting import wait_until
 
 SERVER = """
@@ -144,8 +144,3 @@ def wait_for_more(senders: list[Sender]) -> None:
             for sender, wanted in zip(senders, reached, strict=True)
         )
     )
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -1,9 +1,11 @@
 """Sessions with news become episodes; what did not change stays as it was."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from ingest.buffer import NewSample, add_samples, latest_revision, new_revision
 from ingest.cut import EpisodeActions, cut_dirty, episode_actions, settle_open_tails
@@ -14,6 +16,7 @@ from tests.intake import START, Intake, wire_event
 
 END = {"kind": "end", "payload": None}
 RESET = {"kind": "reset", "payload": None}
+A_MOMENT_S = 0.2
 
 
 def actions_of(intake: Intake, episode: Episode) -> EpisodeActions:
@@ -24,16 +27,20 @@ def actions_of(intake: Intake, episode: Episode) -> EpisodeActions:
 def replayed(intake: Intake, episode: Episode) -> None:
     """Put the samples of an episode into the buffer, as its replay does."""
     with write(intake.engine) as session:
-        episode = session.get_one(Episode, episode.episode_id)
         revision = new_revision(session, "replayed", added=episode.num_actions, retired=0, now=1.0)
-        episode.environment, episode.state = "drawn/1", "replayed"
-        events = episode_actions(session, episode.episode_id).recorded
-        add_samples(
-            session,
-            episode,
-            [NewSample(n, e.number, e.timestamp, (), None, False) for n, e in enumerate(events)],
-            revision,
-        )
+        bring_in(session, episode.episode_id, revision)
+
+
+def bring_in(session: Session, episode_id: str, revision: int) -> None:
+    episode = session.get_one(Episode, episode_id, with_for_update=True)
+    episode.environment, episode.state = "drawn/1", "replayed"
+    events = episode_actions(session, episode_id).recorded
+    add_samples(
+        session,
+        episode,
+        [NewSample(n, e.number, e.timestamp, (), None, False) for n, e in enumerate(events)],
+        revision,
+    )
 
 
 def test_a_closed_episode_waits_for_its_replay_at_once(intake: Intake) -> None:
@@ -70,6 +77,12 @@ def test_an_open_tail_waits_once_its_session_has_been_quiet(intake: Intake) -> N
     assert settle_open_tails(intake.engine, intake.settings, now=later) == 1
     [episode] = intake.episodes()
     assert (episode.state, episode.version) == ("waiting", 1)
+
+
+def test_a_clock_that_is_turned_back_holds_up_no_open_tail(intake: Intake) -> None:
+    intake.take(wire_event(0))
+    an_hour_before = time.time() - 3_600
+    assert settle_open_tails(intake.engine, intake.settings, now=an_hour_before) == 1
 
 
 def test_the_end_of_an_open_tail_makes_no_new_version(intake: Intake) -> None:
@@ -130,6 +143,25 @@ def test_an_episode_whose_first_event_moved_is_superseded_with_its_samples(
     assert sample.retired_revision == 2
     revision = intake.rows(Revision, "number")[-1]
     assert (revision.kind, revision.num_retired) == ("superseded", 1)
+
+
+def test_a_superseded_episode_keeps_no_sample_that_its_replay_brings_in_just_then(
+    intake: Intake,
+) -> None:
+    intake.take(wire_event(1), wire_event(2, **END))
+    intake.post(wire_event(0))
+    with ThreadPoolExecutor(1) as pool:
+        with write(intake.engine) as replay:
+            new_revision(replay, "replayed", added=1, retired=0, now=1.0)
+            bring_in(replay, intake.episodes()[0].episode_id, revision=1)
+            replay.flush()
+            cut = pool.submit(intake.consume)
+            with pytest.raises(TimeoutError):
+                cut.result(A_MOMENT_S)
+        cut.result(10)
+    [sample] = intake.rows(Sample)
+    assert sample.retired_revision == 2
+    assert [revision.num_retired for revision in intake.rows(Revision, "number")] == [0, 1]
 
 
 def test_samples_of_an_older_version_stay_until_the_newer_is_replayed(intake: Intake) -> None:

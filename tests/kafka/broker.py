@@ -15,6 +15,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.ports import unused_port
+
 JARS = Path(__file__).parents[2] / "build" / "kafka" / "libs"
 HOW_TO_INSTALL = "make build/kafka/ready"
 START_WITHIN_S = 60.0
@@ -56,7 +58,7 @@ class Broker:
     def __init__(self, folder: Path, port: int = 0) -> None:
         """Format the folder, unless a broker has used it before."""
         self._folder = folder
-        self._port = port or _unused_port()
+        self._port = port or unused_port()
         self.address = f"127.0.0.1:{self._port}"
         self._properties = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,6 +101,12 @@ class Broker:
         if self._process is not None:
             self._process.wait()
 
+    def peak_mb(self) -> int:
+        """The most memory that it has held so far."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) >> 10
+
     def _end(self, number: int) -> None:
         if self._process is None:
             return
@@ -121,7 +129,7 @@ class Broker:
 
     def _format(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        ports = {"port": self._port, "controller_port": _unused_port()}
+        ports = {"port": self._port, "controller_port": unused_port()}
         self._properties.write_text(PROPERTIES.format(folder=self._folder.absolute(), **ports))
         cluster = ["-t", "stovetopStovetopStoveA", "--ignore-formatted"]
         subprocess.run(
@@ -148,11 +156,6 @@ def main() -> None:
 def _java(main_class: str, *arguments: str) -> list[str]:
     memory = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
     return ["java", *memory, "-cp", f"{JARS}{os.sep}*", main_class, *arguments]
-
-
-def _unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import webdataset
 from PIL import Image
 from sqlalchemy import Engine, func, select, update
 
+from control_api.verify import verify as verify_all
 from ingest.buffer import latest_revision, sample_key
 from ingest.database import read, write
 from ingest.keyboard import INDEX_OF
@@ -25,7 +25,8 @@ from ingest.settings import Settings
 from ingest.shard_store import open_store
 from ingest.shards import read_span, split_members, verify
 from ingest.tables import Episode, Placement, Revision, Sample, Shard
-from tests.factories import action_payload, make_episode, make_session
+from tests.factories import action_payload
+from tests.trainer.encoding import encode_all, places, replay
 from tests.waiting import wait_until
 from trainer.encode import EncodeWorker
 from trainer.neuralos.encoder import Encoder, EncoderConfig
@@ -51,39 +52,6 @@ def encoder() -> Encoder:
 @pytest.fixture
 def worker(engine: Engine, settings: Settings, encoder: Encoder) -> EncodeWorker:
     return EncodeWorker(engine, open_store(settings), encoder)
-
-
-def replay(
-    engine: Engine,
-    settings: Settings,
-    payloads: Sequence[dict[str, object]] | int = 3,
-    size: tuple[int, int] = (128, 96),
-    split: str = "train",
-) -> str:
-    """Make an episode and replay it; returns its id."""
-    with write(engine) as session:
-        owner = make_session(session, split=split)
-        episode_id = make_episode(session, owner, payloads=payloads).episode_id
-    with ReplayWorker(engine, settings, lambda: DrawnDesktop(*size)) as worker:
-        assert worker.replay_next()
-    return episode_id
-
-
-def encode_all(worker: EncodeWorker) -> None:
-    while worker.encode_some(threading.Event()):
-        pass
-
-
-def places(engine: Engine, representation: str) -> list[tuple[Sample, Placement, Shard]]:
-    with read(engine) as session:
-        rows = session.execute(
-            select(Sample, Placement, Shard)
-            .join(Placement, Placement.sample_number == Sample.number)
-            .join(Shard, Shard.shard_id == Placement.shard_id)
-            .where(Placement.representation == representation)
-            .order_by(Sample.number)
-        )
-        return [tuple(row) for row in rows]
 
 
 def frames_of(engine: Engine, settings: Settings) -> np.ndarray:
@@ -284,6 +252,31 @@ def test_a_damaged_shard_is_quarantined_with_its_samples_and_the_next_is_encoded
         assert live == [sound]
     encoded = {sample.episode_id for sample, _, _ in places(engine, worker.representation)}
     assert encoded == {sound}
+
+
+def test_latents_that_were_lost_are_made_anew_bit_for_bit(
+    engine: Engine, settings: Settings, worker: EncodeWorker
+) -> None:
+    replay(engine, settings, OPEN_BROWSER)
+    replay(engine, settings, 2)
+    encode_all(worker)
+    before = [
+        (sample.number, placement.offset, shard.shard_id)
+        for sample, placement, shard in places(engine, worker.representation)
+    ]
+    path = settings.shards_path / places(engine, worker.representation)[0][2].path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    [judged] = verify_all(settings, repair=True).judged
+    assert (judged.finding.kind, judged.is_mended) == ("shard_damaged", True)
+    encode_all(worker)
+    assert path.read_bytes() == whole
+    assert before == [
+        (sample.number, placement.offset, shard.shard_id)
+        for sample, placement, shard in places(engine, worker.representation)
+        if sample.retired_revision is None
+    ]
+    assert verify_all(settings, repair=False).judged == []
 
 
 def test_frames_of_another_size_are_left_alone(

@@ -18,12 +18,15 @@ from sqlalchemy.orm import Session
 
 from ingest.buffer import DOCUMENT, sample_key
 from ingest.database import read
+from ingest.forgetting.tombstones import forgotten_samples
 from ingest.shard_store import ShardStore
 from ingest.shards import BLOCK, CorruptShardError, split_members
 from ingest.tables import Placement, Sample, Shard
 from trainer.causal_lm.tokens import Tokenizer
+from trainer.mix.forgotten import ForgottenNumbers
 from trainer.mix.permutation import IntArray
 from trainer.mix.shard_files import ShardFiles
+from trainer.mix.stream import SamplesForgotten
 
 ROWS_A_READ = 1_000
 
@@ -46,22 +49,30 @@ class DocumentTexts:
         self._files = ShardFiles(store)
         self._places: dict[int, _Place] = {}
         self._growing = threading.Lock()
+        self._forgotten = ForgottenNumbers(engine)
 
     def prepare(self, numbers: IntArray) -> None:
         """Look up where these documents lie.
 
-        Raises ValueError naming a sample that is no document.
+        Those that are forgotten lie nowhere. Raises ValueError naming a sample that is no document.
         """
         with self._growing:
+            if gone := self._forgotten.news():
+                self._places = {n: at for n, at in self._places.items() if n not in gone}
+                self._files.let_go_of_removed()
             self._load([n for n in numbers.tolist() if n not in self._places])
 
     def texts(self, numbers: IntArray) -> list[bytes]:
         """Documents as UTF-8, in their order.
 
-        Raises ShardDamaged, or ValueError for a sample that is no document.
+        Raises ShardDamaged, SamplesForgotten, or ValueError for a sample that is no document.
         """
-        self.prepare(numbers)
-        places = [self._places[number] for number in numbers.tolist()]
+        if any(number not in self._places for number in numbers.tolist()):
+            self.prepare(numbers)
+        try:
+            places = [self._places[number] for number in numbers.tolist()]
+        except KeyError as error:
+            raise SamplesForgotten(f"sample {error} is forgotten") from None
         return [self._files.read(place, _read_text, self._find_again) for place in places]
 
     def close(self) -> None:
@@ -70,6 +81,9 @@ class DocumentTexts:
 
     def _find_again(self, number: int) -> _Place:
         """A document's place from the database: its shard may have been replaced by another."""
+        with read(self._engine) as session:
+            if forgotten_samples(session, [number]):
+                raise SamplesForgotten(f"sample {number} is forgotten")
         with self._growing:
             self._load([number])
         return self._places[number]
@@ -79,7 +93,9 @@ class DocumentTexts:
             some = numbers[start : start + ROWS_A_READ]
             with read(self._engine) as session:
                 found = {place.number: place for place in _read_places(session, some)}
-            if missing := set(some) - found.keys():
+                missing = set(some) - found.keys()
+                missing -= forgotten_samples(session, missing)
+            if missing:
                 raise ValueError(f"sample {min(missing)} has no place in {DOCUMENT}")
             self._places |= found
 

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from ingest.buffer import DOCUMENT
 from ingest.database import read
 from ingest.shard_store import ShardStore
+from ingest.sources import released
 from ingest.tables import Placement, Sample
 from trainer.causal_lm.document_reader import DocumentTexts
 from trainer.causal_lm.model import load_model
@@ -140,7 +141,7 @@ def _half_width(residuals: NDArray[np.float64], total: int) -> float | None:
 
 
 def _held_out(session: Session, environment: str) -> IntArray:
-    """Documents of the `eval` split, newest first."""
+    """Documents of the `eval` split and of released sources, newest first."""
     query = (
         select(Sample.number)
         .join(Placement, Placement.sample_number == Sample.number)
@@ -148,6 +149,7 @@ def _held_out(session: Session, environment: str) -> IntArray:
             Sample.split == "eval",
             Sample.environment == environment,
             Sample.retired_revision.is_(None),
+            Sample.source.in_(released()),
             Placement.representation == DOCUMENT,
         )
         .order_by(Sample.timestamp.desc(), Sample.number.desc())

@@ -48,6 +48,7 @@ class ShardFiles:
         self._store = store
         self._descriptors: OrderedDict[str, int] = OrderedDict()  # the oldest use first
         self._verified: set[str] = set()
+        self._is_any_removed = False
 
     def read(self, place: P, read: Callable[[int, P], T], find_again: Callable[[int], P]) -> T:
         """What `read` makes of the open file at a place, or at the one found again.
@@ -67,6 +68,13 @@ class ShardFiles:
             self._forget(place.shard_path)
             raise ShardDamaged(place.shard_path, place.number, str(error)) from error
 
+    def let_go_of_removed(self) -> None:
+        """Close, before the next reading, what was removed and has its bytes as long as it is open.
+
+        From any thread.
+        """
+        self._is_any_removed = True
+
     def close(self) -> None:
         """Close all of them."""
         while self._descriptors:
@@ -79,6 +87,9 @@ class ShardFiles:
         self._store.assert_reachable()
 
     def _open(self, place: Place) -> int:
+        if self._is_any_removed:
+            self._is_any_removed = False
+            self._close_removed()
         path = place.shard_path
         if path in self._descriptors:
             self._descriptors.move_to_end(path)
@@ -92,6 +103,11 @@ class ShardFiles:
             os.close(self._descriptors.popitem(last=False)[1])
         self._descriptors[path] = os.open(local, os.O_RDONLY)
         return self._descriptors[path]
+
+    def _close_removed(self) -> None:
+        for path, descriptor in list(self._descriptors.items()):
+            if os.fstat(descriptor).st_nlink == 0:
+                self._forget(path)
 
     def _forget(self, path: str) -> None:
         self._verified.discard(path)

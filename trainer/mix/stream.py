@@ -38,14 +38,24 @@ class ShardDamaged(Exception):
         self.reason = reason
 
 
+class SamplesForgotten(ValueError):
+    """Drawn samples are gone, for who sent them is forgotten; adopt, and go on."""
+
+
 class Reader(Protocol):
     """Turns sample numbers into the arrays of a batch; both calls may come from any thread."""
 
     def prepare(self, numbers: IntArray) -> None:
-        """Find out where these samples lie, so that reading them is quick."""
+        """Find out where these samples lie, so that reading them is quick.
+
+        Those that are forgotten lie nowhere.
+        """
 
     def read(self, numbers: IntArray) -> Arrays:
-        """The samples' arrays in that order, its own to keep. Raises ShardDamaged."""
+        """The samples' arrays in that order, its own to keep.
+
+        Raises ShardDamaged or SamplesForgotten.
+        """
 
     def close(self) -> None:
         """Let go of files."""
@@ -123,7 +133,7 @@ class Stream:
     def next_batch(self) -> Batch:
         """The next batch; waits for it.
 
-        Raises NothingToDraw or what the reader raises (ShardDamaged); nothing is consumed then, and
+        Raises NothingToDraw or what the reader raises; nothing is consumed then, and
         the next call tries the same samples again.
         """
         self._read_ahead()

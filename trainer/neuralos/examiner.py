@@ -15,6 +15,7 @@ from ingest.actions import Action
 from ingest.cut import episode_actions
 from ingest.database import read
 from ingest.settings import Settings
+from ingest.sources import released
 from ingest.tables import Episode, SessionRow
 from trainer.family import Judgement
 from trainer.neuralos.encoder import SHIPPED, load
@@ -51,13 +52,14 @@ class NeuralOSExaminer:
 
 
 def _held_out(session: Session, environment: str) -> tuple[str, ...]:
-    """Whole replayed episodes of the `eval` split, newest first."""
+    """Whole replayed episodes of the `eval` split and of released sources, newest first."""
     return tuple(
         session.scalars(
             select(Episode.episode_id)
             .join(SessionRow, SessionRow.session_key == Episode.session_key)
             .where(
                 SessionRow.split == "eval",
+                SessionRow.source.in_(released()),
                 Episode.state == "replayed",
                 Episode.environment == environment,
                 Episode.num_unrecorded == 0,

@@ -16,8 +16,10 @@ from sqlalchemy.orm import Session
 
 from ingest.buffer import sample_key
 from ingest.database import read
+from ingest.forgetting.tombstones import forgotten_samples
 from ingest.tables import Episode, Placement, Sample, Shard
 from trainer.mix.permutation import IntArray
+from trainer.mix.stream import SamplesForgotten
 
 ROWS_A_READ = 1_000
 
@@ -50,6 +52,14 @@ class _Table:
     numbers: IntArray
     places: NDArray[np.void]
 
+    def lacks(self, numbers: IntArray) -> NDArray[np.bool_]:
+        """Which of these numbers are not in it."""
+        if not self.numbers.size:
+            return np.ones(numbers.size, dtype=np.bool_)
+        at = np.minimum(np.searchsorted(self.numbers, numbers), self.numbers.size - 1)
+        is_lacking: NDArray[np.bool_] = self.numbers[at] != numbers
+        return is_lacking
+
 
 class WindowPlaces:
     """Places of windows of up to `length` records of `record_bytes` in one representation."""
@@ -69,25 +79,42 @@ class WindowPlaces:
         self._episode_indices: dict[tuple[str, int, int], int] = {}
 
     def add(self, numbers: IntArray) -> None:
-        """Look these samples up, those that are not known yet.
+        """Look these samples up, those that are not known yet; the forgotten are nowhere.
 
         Raises ValueError naming a sample that has no place in the representation.
         """
         with self._growing:
             self._load(np.setdiff1d(numbers, self._table.numbers))
 
+    def drop(self, numbers: IntArray) -> None:
+        """Remember these no more."""
+        with self._growing:
+            kept = ~np.isin(self._table.numbers, numbers)
+            self._table = _Table(self._table.numbers[kept], self._table.places[kept])
+
     def find(self, numbers: IntArray) -> list[Window]:
-        """The windows of samples, in their order. Raises ValueError as `add` does."""
+        """The windows of samples, in their order.
+
+        Raises SamplesForgotten, or ValueError as `add` does.
+        """
         table = self._table
-        at = np.minimum(np.searchsorted(table.numbers, numbers), table.numbers.size - 1)
-        if table.numbers.size == 0 or (table.numbers[at] != numbers).any():
+        if table.lacks(numbers).any():
             self.add(numbers)
-            return self.find(numbers)
+            table = self._table
+            if (is_lacking := table.lacks(numbers)).any():
+                raise SamplesForgotten(f"sample {numbers[is_lacking][0]} is forgotten")
+        at = np.searchsorted(table.numbers, numbers)
         places = table.places[at].tolist()
         return [self._window(n, *place) for n, place in zip(numbers.tolist(), places, strict=True)]
 
     def find_again(self, number: int) -> Window:
-        """A sample's window from the database: its shard may have been replaced by another."""
+        """A sample's window from the database: its shard may have been replaced by another.
+
+        Raises SamplesForgotten.
+        """
+        with read(self._engine) as session:
+            if forgotten_samples(session, [number]):
+                raise SamplesForgotten(f"sample {number} is forgotten")
         with self._growing:
             self._load(np.array([number]))
         return self.find(np.array([number]))[0]
@@ -118,13 +145,15 @@ class WindowPlaces:
         for start in range(0, numbers.size, ROWS_A_READ):
             with read(self._engine) as session:
                 parts.append(self._read(session, numbers[start : start + ROWS_A_READ]))
-        places = np.concatenate(parts)
+        places = np.concatenate([places for _, places in parts])
+        numbers = np.concatenate([found for found, _ in parts])
         kept = ~np.isin(self._table.numbers, numbers)
         others, other_places = self._table.numbers[kept], self._table.places[kept]
         at = np.searchsorted(others, numbers)
         self._table = _Table(np.insert(others, at, numbers), np.insert(other_places, at, places))
 
-    def _read(self, session: Session, numbers: IntArray) -> NDArray[np.void]:
+    def _read(self, session: Session, numbers: IntArray) -> tuple[IntArray, NDArray[np.void]]:
+        """Those that are not forgotten, in their order, and their places."""
         rows = session.execute(
             select(
                 Sample.number,
@@ -143,7 +172,8 @@ class WindowPlaces:
             )
             .order_by(Sample.number)
         ).all()
-        if missing := set(numbers.tolist()) - {row[0] for row in rows}:
+        missing = set(numbers.tolist()) - {row[0] for row in rows}
+        if missing and (missing := missing - forgotten_samples(session, missing)):
             raise ValueError(f"sample {min(missing)} has no place in {self._representation}")
         self._learn_shards(session, {row[3] for row in rows})
         places = np.empty(len(rows), dtype=_PLACE)
@@ -151,7 +181,7 @@ class WindowPlaces:
         places["position"] = [row[2] for row in rows]
         places["shard"] = [self._shard_indices[row[3]] for row in rows]
         places["episode"] = [self._episode((row[4], row[5], row[6])) for row in rows]
-        return places
+        return np.array([row[0] for row in rows], dtype=np.int64), places
 
     def _learn_shards(self, session: Session, shard_ids: set[str]) -> None:
         unknown = shard_ids - self._shard_indices.keys()

@@ -23,6 +23,7 @@ from sqlalchemy import Engine
 
 from ingest.shard_store import ShardStore
 from ingest.shards import CorruptShardError
+from trainer.mix.forgotten import ForgottenNumbers
 from trainer.mix.permutation import IntArray
 from trainer.mix.shard_files import ShardFiles
 from trainer.neuralos.places import Window, WindowPlaces
@@ -49,15 +50,20 @@ class WindowReader:
             engine, representation, length=length, record_bytes=self._record.itemsize
         )
         self._files = ShardFiles(store)
+        self._forgotten = ForgottenNumbers(engine)
 
     def prepare(self, numbers: IntArray) -> None:
         """Look up where these samples' windows lie."""
+        if gone := self._forgotten.news():
+            self._places.drop(np.array(sorted(gone)))
+            self._files.let_go_of_removed()
         self._places.add(numbers)
 
     def read(self, numbers: IntArray) -> dict[str, NDArray[Any]]:
         """The windows of samples, in their order, B of them.
 
-        Raises ShardDamaged, or ValueError for a sample without a place in the representation.
+        Raises ShardDamaged, SamplesForgotten, or ValueError for a sample without a place in the
+        representation.
         """
         windows = self._places.find(numbers)
         row_bytes = self._length * self._record.itemsize

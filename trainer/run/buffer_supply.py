@@ -32,7 +32,7 @@ from trainer.journal.lineage import AdoptionFollowed, AdoptionTaken
 from trainer.mix.adopt import Adopter, AdoptionPlan
 from trainer.mix.planner import Planner
 from trainer.mix.sampler import MixStatus, NothingToDraw
-from trainer.mix.stream import Arrays, ShardDamaged, Stream
+from trainer.mix.stream import Arrays, SamplesForgotten, ShardDamaged, Stream
 from trainer.ranks.alone import RankLost, Ranks
 from trainer.run.orders import adopt_order
 from trainer.run.supply import Drawn, Repeat
@@ -87,8 +87,9 @@ class BufferSupply:
         """The next step's samples.
 
         Raises NothingToDraw when no slice has any; also once for a damaged shard, which is
-        quarantined, so that the next adoption takes its samples away. One of several ranks raises
-        RankLost for it, as the others have their part of that step: a restart goes on without it.
+        quarantined, or for forgotten samples: the next adoption takes them away. One of several
+        ranks raises RankLost for it, as the others have their part of that step: a restart goes on
+        without it.
         """
         try:
             batch = self._stream.next_batch()
@@ -97,6 +98,11 @@ class BufferSupply:
             if self._stream.is_shared:
                 raise RankLost(f"{damaged}; it is set apart, start the job again") from damaged
             raise NothingToDraw(str(damaged)) from damaged
+        except SamplesForgotten as forgotten:
+            self._give_up_repeating()
+            if self._stream.is_shared:
+                raise RankLost(f"{forgotten}; start the job again") from forgotten
+            raise NothingToDraw(str(forgotten)) from forgotten
         return Drawn(batch.numbers, self._micro_batches(batch.arrays, num_micro_batches))
 
     def _micro_batches(self, arrays: Arrays, count: int) -> list[Tensors]:
@@ -201,17 +207,22 @@ class BufferSupply:
         return again
 
     def _quarantine(self, damaged: ShardDamaged) -> None:
-        """Set the shard apart; what was to be repeated can't be any more."""
+        """Set the shard apart."""
         log.error("shard_quarantined", path=damaged.shard_path, reason=damaged.reason)
+        self._give_up_repeating()
+        try:
+            with write(self._engine) as session:
+                shard = session.scalar(select(Shard).where(Shard.path == damaged.shard_path))
+                if shard is not None:  # else somebody has written it anew meanwhile
+                    quarantine(session, shard.shard_id, now=time.time())
+        except OperationalError as error:
+            log.warning("quarantine_delayed", reason=str(error.orig))
+
+    def _give_up_repeating(self) -> None:
+        """What was to be drawn again is no more: the newest revision is due."""
         self._again.clear()
         self._nothing_new_until = 0
         self._is_due = True
-        try:
-            with write(self._engine) as session:
-                shard = session.scalars(select(Shard).where(Shard.path == damaged.shard_path)).one()
-                quarantine(session, shard.shard_id, now=time.time())
-        except OperationalError as error:
-            log.warning("quarantine_delayed", reason=str(error.orig))
 
     def close(self) -> None:
         """End the planner and the stream."""

@@ -28,8 +28,8 @@ from trainer.mix.adopt import AdoptionPlan
 from trainer.mix.sampler import MixStatus
 from trainer.ranks.alone import Member
 from trainer.run.supply import Drawn, Repeat
+from trainer.tables import DATASET
 
-DATASET = "dataset"
 # Shown where a run of the platform shows its mix: all of it comes from one place.
 OWN_MIX = MixVersion(DATASET, 1, {DATASET: 1.0}, {})
 

@@ -33,12 +33,12 @@ from trainer.loop.interactive import InteractiveTrainer
 from trainer.ranks.alone import Ranks
 from trainer.ranks.group import Other, join
 from trainer.run.boundary import Boundary
-from trainer.run.dataset_supply import DATASET, OWN_MIX, DatasetSupply
+from trainer.run.dataset_supply import OWN_MIX, DatasetSupply
 from trainer.run.follower import Follower
 from trainer.run.rows import RunFinished, RunOptions, agreed_run, insert_run
 from trainer.run.server import own_server
 from trainer.run.training import Workplace, life
-from trainer.tables import Run
+from trainer.tables import DATASET, Run
 
 FOLDER = "stovetop"
 CONFIGURED_BY = ("STOVETOP_DATABASE_URL", "STOVETOP_DATA")

@@ -36,6 +36,7 @@ class KafkaLog:
     def __init__(self, brokers: str, plan: TopicPlan) -> None:
         """Open the topic, or make it by the plan; raises LogUnavailable."""
         self._brokers = brokers
+        self._retention_s = plan.retention_s
         with _unavailable("open"):
             self._admin = open_client(KafkaAdminClient, brokers, request_timeout_ms=ANSWER_MS)
             try:
@@ -93,6 +94,10 @@ class KafkaLog:
             }
             due = {key: offset for key, offset in wanted.items() if offset > oldest[key]}
             return self._delete(due, oldest) if due else 0
+
+    def rewrite(self, _change: Callable[[bytes], bytes]) -> float | None:
+        """See `EventLog`: what a broker has is there until the topic's retention is over."""
+        return self._retention_s
 
     def close(self) -> None:
         """Close the connections; a second time does nothing."""

@@ -71,6 +71,12 @@ def test_a_dead_workers_lease_returns_and_counts_as_an_attempt(engine: Engine) -
     assert (row.attempts, row.error) == (1, "its worker one died or hung over it")
 
 
+def test_a_lease_from_before_the_clock_was_turned_back_returns(engine: Engine) -> None:
+    wait_for_replay(engine)
+    claimed(engine, now=10_000.0)
+    assert claimed(engine, "two", now=9_000.0).holder == "two"
+
+
 def test_a_renewed_lease_lasts(engine: Engine) -> None:
     wait_for_replay(engine)
     held = claimed(engine, now=100.0)

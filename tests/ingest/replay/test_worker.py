@@ -18,6 +18,7 @@ from ingest.buffer import latest_revision, sample_key
 from ingest.database import read, write
 from ingest.replay.drawn import DrawnDesktop
 from ingest.replay.environment import Environment, Step
+from ingest.replay.queue import requeue
 from ingest.replay.worker import ReplayWorker
 from ingest.settings import Settings
 from ingest.shards import read_span, split_members, verify
@@ -167,6 +168,26 @@ def test_a_replay_that_a_newer_version_overtakes_leaves_nothing(
         assert session.scalar(select(func.count()).select_from(Sample)) == 0
         assert latest_revision(session) == 0
         assert session.scalars(select(Episode.state)).all() == ["open"]
+
+
+def test_what_another_desktop_would_show_is_a_version_of_its_own(
+    engine: Engine, settings: Settings, worker: ReplayWorker
+) -> None:
+    """An episode is to be made anew, and the desktop is another one by now."""
+    with write(engine) as session:
+        episode_id = make_episode(session).episode_id
+    replay_all(worker)
+    with write(engine) as session:
+        requeue(session.get_one(Episode, episode_id))
+    with make_worker(engine, settings, trouble=lambda: None) as other:
+        replay_all(other)
+    with read(engine) as session:
+        episode = session.get_one(Episode, episode_id)
+        assert (episode.version, episode.environment) == (2, "drawn/troubled")
+        live = session.scalars(select(Sample).where(Sample.retired_revision.is_(None)))
+        assert [(each.episode_version, each.environment) for each in live] == [
+            (2, "drawn/troubled")
+        ] * 3
 
 
 def test_an_episode_that_breaks_the_desktop_is_parked_and_holds_up_nobody(

@@ -7,15 +7,19 @@ import pytest
 from sqlalchemy import Engine, select, update
 
 from ingest.database import read, write
+from ingest.documents import place_documents
+from ingest.forgetting.forget import Forgetting
+from ingest.forgetting.tombstones import Identity
+from ingest.log import open_log
 from ingest.settings import Settings
 from ingest.shard_store import open_store
 from ingest.tables import Sample, Shard
-from tests.factories import make_samples
+from tests.factories import make_documents, make_samples, make_session
 from tests.trainer.causal_lm.conftest import Hold
 from trainer.causal_lm.document_reader import DocumentReader
 from trainer.causal_lm.tokens import ByteTokenizer
 from trainer.mix.permutation import IntArray
-from trainer.mix.stream import ShardDamaged
+from trainer.mix.stream import SamplesForgotten, ShardDamaged
 
 TEXTS = ["one", "d\u00e9j\u00e0 vu", "x" * 2_000]
 
@@ -89,3 +93,26 @@ def test_one_thread_may_prepare_while_another_reads(reader: DocumentReader, engi
     preparing.start()
     assert len(reader.texts(wanted)) == len(TEXTS)
     preparing.join()
+
+
+def test_when_somebody_is_forgotten_the_others_of_their_shard_are_found_again(
+    engine: Engine, settings: Settings
+) -> None:
+    with write(engine) as session:
+        make_documents(session, make_session(session, session_id="ann"), ["of ann"])
+        make_documents(session, make_session(session, session_id="bob"), ["of bob"])
+    store = open_store(settings)
+    place_documents(engine, store)
+    [anns, bobs] = numbers(engine)
+    reader, late = (
+        DocumentReader(engine, store, ByteTokenizer(), max_tokens=100) for _ in range(2)
+    )
+    reader.prepare(np.array([anns, bobs]))
+    with open_log(settings) as event_log:
+        Forgetting(engine, store, event_log).forget(Identity("session", "demo", "ann"))
+    for each in (reader, late):
+        each.prepare(np.array([anns, bobs]))
+        assert each.texts(np.array([bobs])) == [b"of bob"]
+        with pytest.raises(SamplesForgotten, match="is forgotten"):
+            each.texts(np.array([anns]))
+        each.close()

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Select, select
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 from ingest.database import read
+from ingest.forgetting.forget import Forgetting
+from ingest.forgetting.tombstones import Identity
+from ingest.log import open_log
 from ingest.settings import Settings
 from ingest.shard_store import open_store
-from ingest.tables import Sample
+from ingest.tables import Sample, SessionRow
 from tests.trainer.asking import Asked, asking, commands, metric
 from tests.trainer.causal_lm.conftest import Hold, prose
 from tests.trainer.tiny import Seen, Witness
@@ -193,3 +196,33 @@ def test_a_modules_reset_is_gpt_2s_own() -> None:
 
 def std(module: nn.Module) -> float:
     return module.get_parameter("weight").std().item()
+
+
+def test_a_run_goes_on_without_what_is_forgotten_and_so_does_its_rollback(
+    training: Training, witness: Witness, engine: Engine, settings: Settings
+) -> None:
+    """The steps that the rollback was to repeat had drawn it."""
+    with read(engine) as session:
+        [visit] = session.scalars(select(SessionRow).where(SessionRow.source == "prose").limit(1))
+        gone = set(session.scalars(of_visit(visit.session_key)))
+    ask = asking(engine, {8: [("rollback", {"checkpoint": "main-0", "hold_data": True})]})
+
+    def during(number: int) -> None:
+        if number == 5:
+            with open_log(settings) as event_log:
+                who = Identity("session", "prose", visit.session_id)
+                Forgetting(engine, open_store(settings), event_log).forget(who)
+        ask(number)
+
+    witness.during = during
+    assert training(30) == "finished"
+    assert [command.state for command in commands(engine)] == ["applied"]
+    before, after = witness.steps[:5], witness.steps[8:]
+    assert gone & {number for step in before for number in step.ids}
+    assert not gone & {number for step in after for number in step.ids}
+    with read(engine) as session:
+        assert not session.scalars(of_visit(visit.session_key)).all()
+
+
+def of_visit(session_key: str) -> Select[int]:
+    return select(Sample.number).where(Sample.session_key == session_key)

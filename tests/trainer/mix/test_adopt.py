@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, func, select
 
-from ingest.buffer import latest_revision, new_revision, retire
+from ingest.buffer import bring_back, latest_revision, new_revision, retire, set_apart
 from ingest.database import read, write
 from ingest.settings import Settings
 from ingest.shard_store import open_store
@@ -18,6 +18,7 @@ from tests.trainer.neuralos.latents import REPRESENTATION, make_episode_with_lat
 from tests.trainer.runs import NOW, make_run
 from trainer.mix.adopt import Adopter, AdoptionPlan, policies
 from trainer.mix.adoptions import write_adoption
+from trainer.mix.cohorts import SliceChange
 from trainer.mix.sampler import MixSampler
 from trainer.mix.slice_sampler import SlicePolicy
 from trainer.mix.stream import Stream
@@ -348,3 +349,47 @@ def test_what_the_buffer_takes_in_can_be_in_the_very_next_batch(
         batch = stream.next_batch()
         assert sorted(batch.numbers.tolist()) == list(new)
         assert batch.arrays["latents"][:, -1, 0, 0, 0].tolist() == batch.numbers.tolist()
+
+
+def test_samples_that_were_made_anew_are_drawn_again(engine: Engine, adopter: Adopter) -> None:
+    numbers = fill(engine)
+    sampler = MixSampler({"all": 1.0}, 7, {"all": SlicePolicy(max_share_per_user=1.0)})
+
+    def adopt(step: int) -> SliceChange:
+        plan = take(engine, adopter, "main", step)
+        sampler.adopt(plan.number, {"all": plan.changes["all"]})
+        return plan.changes["all"]
+
+    adopt(1)
+    with write(engine) as session:
+        set_apart(session, Sample.number == numbers[0], now=NOW)
+    assert adopt(2).removed.tolist() == numbers[:1]
+    assert numbers[0] not in sampler.draw(2).numbers
+    with write(engine) as session:
+        revision = new_revision(session, "repaired", added=1, retired=0, now=NOW)
+        bring_back(session, numbers[:1], revision)
+    assert adopt(3).added.tolist() == numbers[:1]
+    assert sorted(sampler.draw(3).numbers.tolist()) == numbers
+
+
+def test_neither_a_user_nor_a_session_of_one_gets_more_than_its_share(
+    engine: Engine, adopter: Adopter
+) -> None:
+    """Two sessions want a slice to be theirs: a user's among other sessions of his, a stranger's.
+
+    With L of each in a pass and twelve others whole, L = 0.1 * (60 + 2 * L): 7.
+    """
+    for user in range(12):
+        fill(engine, num_samples=5, user_id=f"user-{user}")
+    flood = fill(engine, num_samples=400, user_id="mallory")
+    beside = fill(engine, num_samples=40, user_id="mallory")
+    nameless = fill(engine, num_samples=300)
+    sampler = MixSampler({"all": 1.0}, 7, {"all": SlicePolicy(max_share_per_user=0.1)})
+    plan = take(engine, adopter, "main", 1)
+    sampler.adopt(plan.number, {"all": plan.changes["all"]})
+    in_a_pass = 12 * 5 + 2 * 7
+    for _ in range(10):
+        drawn = sampler.draw(in_a_pass).numbers
+        assert np.isin(drawn, flood).sum() <= 7
+        assert np.isin(drawn, flood + beside).sum() == 7
+        assert np.isin(drawn, nameless).sum() == 7

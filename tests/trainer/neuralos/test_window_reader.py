@@ -9,9 +9,12 @@ from sqlalchemy import Engine, delete, update
 from sqlalchemy.orm import Session
 
 from ingest.database import write
+from ingest.forgetting.forget import Forgetting
+from ingest.forgetting.tombstones import Identity
+from ingest.log import open_log
 from ingest.settings import Settings
 from ingest.shard_store import open_store
-from ingest.tables import Episode, Placement
+from ingest.tables import Episode, Placement, Sample, SessionRow
 from tests.trainer.neuralos.latents import (
     REPRESENTATION,
     encode,
@@ -19,7 +22,7 @@ from tests.trainer.neuralos.latents import (
     make_latent,
 )
 from trainer.mix.shard_files import MAX_OPEN_SHARDS
-from trainer.mix.stream import ShardDamaged
+from trainer.mix.stream import SamplesForgotten, ShardDamaged
 from trainer.neuralos.config import ModelConfig
 from trainer.neuralos.window_reader import LENGTH, WindowReader
 from trainer.neuralos.windows import collate
@@ -198,3 +201,20 @@ def test_no_more_shards_are_open_than_the_limit_and_none_after_close(
     assert open_shards(settings) == MAX_OPEN_SHARDS
     reader.close()
     assert open_shards(settings) == 0
+
+
+def test_windows_of_a_forgotten_session_are_nowhere(
+    make_episode: MakeEpisode, reader: WindowReader, engine: Engine, settings: Settings
+) -> None:
+    gone, kept = np.array(make_episode(5)), np.array(make_episode(5))
+    reader.prepare(gone)
+    with write(engine) as session:
+        visit = session.get_one(SessionRow, session.get_one(Sample, int(gone[0])).session_key)
+    with open_log(settings) as event_log:
+        who = Identity("session", visit.source, visit.session_id)
+        Forgetting(engine, open_store(settings), event_log).forget(who)
+    reader.prepare(np.concatenate([gone, kept]))
+    assert reader.read(kept)["num_valid"].tolist() == [1, 2, 3, 4, 5]
+    with pytest.raises(SamplesForgotten):
+        reader.read(gone)
+    assert shards(settings)
