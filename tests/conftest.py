@@ -30,6 +30,17 @@ hypothesis.settings.load_profile("stovetop")
 
 TESTS = Path(__file__).parent
 TEMPLATE = "migrated"
+SHARED = ("trainer/ranks", "crashes", "deploy")  # what these tests look at takes minutes to make
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what is dear stand first, where one worker takes them all.
+
+    The workers of `--dist worksteal` begin with a part of the list each, and who has nothing left
+    takes from the end of another's.
+    """
+    homes = tuple(TESTS / name for name in SHARED)
+    items.sort(key=lambda item: not any(item.path.is_relative_to(home) for home in homes))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,7 +7,7 @@ _LOOK_EVERY_S = 0.005
 
 
 def wait_until(
-    is_so: Callable[[], bool], within_s: float = 20.0, look_every_s: float = _LOOK_EVERY_S
+    is_so: Callable[[], bool], within_s: float = 60.0, look_every_s: float = _LOOK_EVERY_S
 ) -> None:
     """Return once something is so; fails when that takes longer than `within_s`."""
     deadline = time.monotonic() + within_s

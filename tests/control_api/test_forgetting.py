@@ -73,7 +73,7 @@ def test_asked_again_it_names_the_same_checkpoints(as_role: AsRole) -> None:
 @pytest.mark.usefixtures("drawn")
 def test_the_terminal_says_what_went_and_what_was_trained_on_it(shell: Shell) -> None:
     done = shell("forget", "session", "a-1", "--source", "demo")
-    assert "\nforgotten: 1 sessions, 3 events, 3 samples" in done.stdout
+    assert "forgotten: 1 sessions, 3 events, 3 samples" in done.stdout
     assert "trained on it: online main-5 (main, step 5)" in done.stderr
     assert "backup" in done.stderr
 

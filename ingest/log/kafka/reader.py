@@ -164,13 +164,24 @@ class _Member(threading.Thread):
                 raise
             self._is_closing.wait(RETRY_S)  # the brokers are away; the membership may outlive that
             return
-        if self._kafka.group_metadata().state == MemberState.STABLE:
-            self._inbox.join()
+        self._stay_member()
         self._inbox.put(
             LogRecord(record.partition, record.offset, record.value or b"")
             for records in polled.values()
             for record in records
         )
+
+    def _stay_member(self) -> None:
+        """Tell the inbox of a membership, and see a rebalance to its end.
+
+        Where the reason for one goes away while it is under way (metadata that is as it was again),
+        kafka-python 3.0.12 waits for it no more: without heartbeats, and as fast as it can loop.
+        """
+        state = self._kafka.group_metadata().state
+        if state == MemberState.STABLE:
+            self._inbox.join()
+        elif state == MemberState.REBALANCING:
+            self._kafka._coordinator.request_rejoin()
 
     def _seek(self) -> None:
         for partition, offset in self._inbox.seeks().items():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.structs import MemberState
 
 from ingest.log import EventLog, LogRecord, LogUnavailable, NewRecord
 from ingest.log.kafka.log import KafkaLog
@@ -152,6 +153,29 @@ def test_readers_share_the_partitions_and_one_that_leaves_hands_over(log: KafkaL
 
     wait_until(has_all, within_s=60)
     first.close()
+
+
+def test_a_rebalance_whose_reason_went_away_is_seen_to_its_end(
+    broker: Broker, log: KafkaLog
+) -> None:
+    reader = log.reader(from_start)
+    assert reader.poll(0.0, 10) == []
+    kafka = reader._member._kafka
+    coordinator, polled, poll = kafka._coordinator, [], kafka.poll
+    kafka.poll = lambda timeout_ms: polled.append(poll(timeout_ms=timeout_ms)) or polled[-1]
+    broker.freeze()
+    try:
+        coordinator.request_rejoin()
+        wait_until(lambda: coordinator.state is MemberState.REBALANCING)
+        coordinator.rejoin_needed = False  # which metadata does that is as it was before
+        before = len(polled)
+        wait_until(lambda: len(polled) > before + 1)  # one that began after that, too
+    finally:
+        broker.thaw()
+    wait_until(lambda: coordinator.state is MemberState.STABLE)
+    log.append([NewRecord(1, b"after")])
+    assert [record.value for record in reader.poll(30.0, 10)] == [b"after"]
+    reader.close()
 
 
 def test_a_member_whose_database_hangs_holds_up_nobody(log: KafkaLog) -> None:
