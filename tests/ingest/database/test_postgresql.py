@@ -153,7 +153,8 @@ def test_who_slept_inside_a_transaction_finds_an_operational_error(engine: Engin
     with write(engine) as session:
         session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
         time.sleep(0.1)
-        with pytest.raises(OperationalError, match="idle-in-transaction"):
+        # The server says why, and hangs up: who writes at that moment reads only the latter.
+        with pytest.raises(OperationalError, match="idle-in-transaction|closed the connection"):
             session.execute(text("SELECT 1"))
         session.rollback()
     assert value(engine, "SELECT 1") == 1
