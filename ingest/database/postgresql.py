@@ -10,6 +10,7 @@ escaped and dead letters keep the original bytes, so nothing of an event is lost
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import psycopg
 from sqlalchemy import (
     ARRAY,
     URL,
@@ -26,7 +27,7 @@ from sqlalchemy import (
     literal,
     text,
 )
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from ingest.database.dumps import run_program
@@ -163,11 +164,17 @@ def is_among(column: InstrumentedAttribute[str], values: Collection[str]) -> Col
 def insert_rows(
     connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[object, ...]]
 ) -> None:
-    """See `Dialect`; a column is one array, so that it is one statement and one round trip."""
-    columns = ", ".join(names)
-    given = _arrays(table, names)
-    statement = f"INSERT INTO {table.name} ({columns}) SELECT * FROM {given}"  # noqa: S608  (ours)
-    connection.exec_driver_sql(statement, _columns(rows))
+    """See `Dialect`; an INSERT from arrays would take three times as long."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    statement = f"COPY {table.name} ({', '.join(names)}) FROM STDIN"
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            for row in rows:
+                copy.write_row([_cleaned(value) for value in row])
+    except psycopg.Error as error:
+        kind = IntegrityError if isinstance(error, psycopg.IntegrityError) else OperationalError
+        raise kind(statement, None, error) from error
 
 
 def update_rows(
