@@ -213,22 +213,41 @@ def _groups(session: Session, name: str, revision: int, representation: str) -> 
     ]
 
 
+def exported(session: Session, name: str | None, revision: int) -> ColumnElement[bool]:
+    """What of `Sample` and `Placement` an export of a slice takes; of everything without a name.
+
+    Raises SliceError for an unknown slice.
+    """
+    is_there = _is_there(revision)
+    return is_there if name is None else and_(is_there, _is_member(session, name, revision))
+
+
 def _eligible(
     session: Session, name: str, revision: int, representation: str
 ) -> ColumnElement[bool]:
-    saved = session.get(Slice, name)
-    if saved is None:
-        raise SliceError("slice", f"no slice {name!r}; save it first")
     return and_(
-        Sample.split == "train",
+        _is_there(revision),
+        _is_member(session, name, revision),
+        Placement.representation == representation,
+    )
+
+
+def _is_there(revision: int) -> ColumnElement[bool]:
+    return and_(
         Sample.added_revision <= revision,
         or_(Sample.retired_revision.is_(None), Sample.retired_revision > revision),
-        Placement.representation == representation,
         Placement.added_revision <= revision,
         Placement.shard_id.not_in(select(Shard.shard_id).where(Shard.state != LIVE)),
         is_released(revision),
-        parse(saved.filter).where(revision_time(session, revision)),
     )
+
+
+def _is_member(session: Session, name: str, revision: int) -> ColumnElement[bool]:
+    saved = session.get(Slice, name)
+    if saved is None:
+        raise SliceError("slice", f"no slice {name!r}; save it first")
+    within = parse(saved.filter).where(revision_time(session, revision))
+    return and_(Sample.split == "train", within)
 
 
 def _owner(source: str, user_id: str | None, session_key: str) -> int:

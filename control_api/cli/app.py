@@ -6,6 +6,7 @@ from control_api.cli import (
     agent,
     commands,
     curation,
+    exporting,
     forgetting,
     health,
     integrity,
@@ -106,3 +107,4 @@ slices.command("set", context_settings=FILTER_ARGUMENT)(curation.set_slice)
 slices.command("list")(curation.list_slices)
 mixes.command("set")(curation.set_mix)
 mixes.command("list")(curation.list_mixes)
+app.command("export", rich_help_panel=CURATION)(exporting.export)
