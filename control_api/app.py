@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from control_api import (
     audit,
@@ -23,6 +24,7 @@ from control_api import (
     proposals,
     runs,
     samples,
+    scrape,
     sessions,
     sign_in,
     signals,
@@ -58,6 +60,7 @@ NOUNS = (
     deadletters,
     forgetting,
     stages,
+    scrape,
     keys,
     audit,
     health,
@@ -101,10 +104,12 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings, app.state.rates = settings, Rates(settings)
+    app.state.meters = CollectorRegistry()
     app.add_middleware(BodyBound)
     app.add_middleware(KnownOrigins, settings=settings)
     app.add_middleware(SafeHeaders)
     app.add_middleware(RequestIds)
+    app.add_middleware(scrape.RequestMeter, registry=app.state.meters)
     problems.install(app)
     app.include_router(receive.router)
     for noun in NOUNS:

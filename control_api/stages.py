@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import Request
 from pydantic import BaseModel, Field
-from sqlalchemy import Select, func, select
+from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from control_api.request import Database, reading_router
@@ -57,7 +57,11 @@ class Stages(BaseModel):
 @router.get("/stages")
 def get_stages(request: Request, engine: Database) -> Stages:
     """Counts of each stage now."""
-    event_log: EventLog = request.app.state.event_log
+    return count_stages(engine, request.app.state.event_log)
+
+
+def count_stages(engine: Engine, event_log: EventLog) -> Stages:
+    """Counts of each stage now; raises sqlalchemy's OperationalError."""
     with read(engine) as session:
         next_offsets = _next_offsets(session, event_log)
     log_waiting = _log_waiting(event_log, next_offsets)  # brokers may take seconds to answer
