@@ -64,7 +64,7 @@ def live() -> Live:
 )
 def ready(request: Request, response: Response, engine: Database) -> Ready:
     """Whether requests can be served: database, its schema, event log."""
-    checks = {**_database(engine), "log": _log(request.app.state.event_log)}
+    checks = {**check_database(engine), "log": _log(request.app.state.event_log)}
     is_ready = set(checks.values()) == {"ok"}
     response.status_code = 200 if is_ready else 503
     return Ready(status="ready" if is_ready else "unready", checks=checks)
@@ -83,7 +83,8 @@ def get_instance(request: Request, caller: Anyone) -> Instance:
     )
 
 
-def _database(engine: Engine) -> dict[str, str]:
+def check_database(engine: Engine) -> dict[str, str]:
+    """The database and its schema, each `ok` or what is wrong."""
     try:
         with read(engine) as session:
             schema = session.scalar(text("SELECT version_num FROM alembic_version"))

@@ -63,8 +63,8 @@ def get_stages(request: Request, engine: Database) -> Stages:
 def count_stages(engine: Engine, event_log: EventLog) -> Stages:
     """Counts of each stage now; raises sqlalchemy's OperationalError."""
     with read(engine) as session:
-        next_offsets = _next_offsets(session, event_log)
-    log_waiting = _log_waiting(event_log, next_offsets)  # brokers may take seconds to answer
+        offsets = next_offsets(session, event_log)
+    log_waiting = _log_waiting(event_log, offsets)  # brokers may take seconds to answer
     with read(engine) as session:
         return Stages(
             log_waiting=log_waiting,
@@ -93,15 +93,16 @@ def count_stages(engine: Engine, event_log: EventLog) -> Stages:
         )
 
 
-def _next_offsets(session: Session, event_log: EventLog) -> Mapping[int, int]:
+def next_offsets(session: Session, event_log: EventLog) -> Mapping[int, int]:
+    """Where SQL says that each partition goes on."""
     rows = session.scalars(select(LogOffset).where(LogOffset.log_id == event_log.log_id))
     offsets = dict.fromkeys(range(event_log.num_partitions), 0)
     return offsets | {row.partition: row.next_offset for row in rows}
 
 
-def _log_waiting(event_log: EventLog, next_offsets: Mapping[int, int]) -> int | None:
+def _log_waiting(event_log: EventLog, offsets: Mapping[int, int]) -> int | None:
     try:
-        return event_log.num_waiting(next_offsets)
+        return event_log.num_waiting(offsets)
     except LogUnavailable:
         return None
 

@@ -6,6 +6,7 @@ from control_api.cli import (
     agent,
     commands,
     curation,
+    doctor,
     exporting,
     forgetting,
     health,
@@ -60,6 +61,7 @@ app.command("train", rich_help_panel=MACHINE)(machine.train)
 app.command("sign-in", rich_help_panel=MACHINE)(access.sign_in)
 app.add_typer(keys, rich_help_panel=MACHINE)
 app.command("audit", rich_help_panel=MACHINE)(access.audit)
+app.command("doctor", rich_help_panel=MACHINE)(doctor.doctor)
 app.command("verify", rich_help_panel=MACHINE)(integrity.verify)
 app.command("backup", rich_help_panel=MACHINE)(integrity.backup)
 app.command("restore", rich_help_panel=MACHINE)(integrity.restore)
