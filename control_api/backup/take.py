@@ -106,9 +106,8 @@ def _take_snapshot(settings: Settings, engine: Engine, folder: Path) -> _Snapsho
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(created_at)) + f"-{time.time_ns() % 10**9}"
     index, shards = folder / f"index-{stamp}", folder / f"shards-{stamp}.txt"
     log = folder / f"log-{stamp}.db"
-    has_log = settings.kafka is None and settings.event_log_path.exists()
-    if has_log:
-        copy_log(settings.event_log_path, log)
+    is_embedded = settings.kafka is None and settings.event_log_path.exists()
+    has_log = is_embedded and copy_log(settings.event_log_path, log)
     with read(engine) as session:
         _write_list(session, shards)
         rows = session.execute(

@@ -10,14 +10,21 @@ from contextlib import closing
 from pathlib import Path
 
 
-def copy_log(path: Path, target: Path) -> None:
-    """Copy a log's records to a new file, as of one moment. Raises sqlite3.Error."""
+def copy_log(path: Path, target: Path) -> bool:
+    """Copy a log's records to a new file, as of one moment. Raises sqlite3.Error.
+
+    False, and no file, where the log is only being made: nothing was acknowledged by it yet.
+    """
     with (
         closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as source,
         closing(sqlite3.connect(target)) as copy,
     ):
         source.backup(copy)
         copy.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+        is_log = bool(copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'records'").fetchall())
+    if not is_log:
+        target.unlink(missing_ok=True)
+    return is_log
 
 
 def go_on_from(path: Path, offset: int) -> None:

@@ -54,7 +54,7 @@ POINTS = (
     CommitPoint("api", "records kept, not answered", "ingest.receive:_append", AFTER, 5),
     CommitPoint("consumer", "offsets found", "ingest.consume:write", COMMITTED, 4),
     CommitPoint("consumer", "records read, nothing stored", "ingest.consume:unfold", BEFORE, 5),
-    CommitPoint("consumer", "offset moved, no rows", "ingest.consume:_move_offset", AFTER, 5),
+    CommitPoint("consumer", "offset moved, no rows", "ingest.consume:_move_offsets", AFTER, 5),
     CommitPoint("consumer", "rows written, not committed", "ingest.consume:store", AFTER, 5),
     CommitPoint("consumer", "rows committed", "ingest.consume:Consumer._store", AFTER, 5),
     CommitPoint("consumer", "episodes planned", "ingest.cut:plan_session", AFTER, 5),

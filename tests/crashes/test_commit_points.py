@@ -1,7 +1,11 @@
 """The list of commit points is whole: what writes on an event's way to a step is in it."""
 
 import ast
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
+
+import pytest
 
 from tests.crashes.commit_points import POINTS
 from tests.crashes.machine import LINE, TRAIN
@@ -50,3 +54,9 @@ def test_every_module_that_writes_on_the_way_has_commit_points() -> None:
 def test_points_have_names_of_their_own_and_programs_that_are_started() -> None:
     assert len({(point.program, point.name) for point in POINTS}) == len(POINTS)
     assert {point.program for point in POINTS} == {*LINE, TRAIN}
+
+
+@pytest.mark.parametrize("target", sorted({point.target for point in POINTS}))
+def test_each_is_still_where_it_says(target: str) -> None:
+    module, _, path = target.partition(":")
+    assert callable(attrgetter(path)(import_module(module)))

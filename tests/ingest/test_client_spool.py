@@ -106,6 +106,7 @@ def test_what_is_left_at_the_end_is_kept_and_counted_as_kept(tmp_path: Path) -> 
     captured = [capture(client) for _ in range(5)]
     assert not client.close(0.0)
     assert (client.stats().queued, client.stats().kept, client.stats().dropped) == (0, 5, 0)
+    wait_until(lambda: not client._thread.is_alive())  # until then what it has is not left over
     with scripted(accept) as server, Client(server.url, KEY, spool=tmp_path) as later:
         wait_until(lambda: later.stats().sent == 5)
         lines = [line for request in server.requests for line in request.lines]

@@ -308,6 +308,12 @@ def sealed(folder: Path) -> tuple[Path, str]:
     return folder, blake3(data).hexdigest()
 
 
+def test_a_log_that_is_only_being_made_holds_nothing(settings: Settings, folder: Path) -> None:
+    settings.event_log_path.touch()
+    assert back_up(settings, folder).log is None
+    assert not list(folder.glob("log-*"))
+
+
 def test_the_commands_say_what_they_did(
     shell: Shell, folder: Path, tmp_path: Path, database: Database
 ) -> None:
