@@ -79,6 +79,10 @@ def _log(engine: Engine, settings: Settings) -> Iterator[Finding]:
     with read(engine) as session:
         if session.scalar(select(LogOffset.log_id).limit(1)) is None:
             return
+    if settings.kafka is None and not settings.event_log_path.exists():
+        fix = "bring the file back, or `stovetop restore` a backup"
+        yield Finding("log", f"{settings.event_log_path} is not there any more", fix)
+        return
     try:
         with open_log(settings) as event_log:
             yield from _consumed(engine, event_log)

@@ -151,6 +151,15 @@ def test_a_consumer_that_stands_still_is_told_from_one_that_works(
     assert found(intake.settings) == []
 
 
+def test_a_log_that_has_gone_is_told_and_none_is_made_in_its_place(intake: Intake) -> None:
+    intake.take(wire_event(0))
+    path = intake.settings.event_log_path
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    assert found(intake.settings) == [("log", f"{path} is not there any more")]
+    assert not path.exists()
+
+
 def test_a_disk_that_is_nearly_full_is_told(
     settings: Settings, keyed: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
