@@ -21,6 +21,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ingest.buffer import DOCUMENT, FRAME, latest_revision, sample_key
+from ingest.durable import sync
 from ingest.shard_store import ShardStore
 from ingest.shards import BLOCK, CorruptShardError, find_sound, read_span
 from ingest.slices import exported
@@ -95,7 +96,10 @@ def export(
     unfinished.mkdir()
     try:
         done = _fill(unfinished, _pages(session, slice_name, revision), store)
+        for path in [*unfinished.iterdir(), unfinished]:
+            sync(path)
         unfinished.rename(folder)
+        sync(folder.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return Exported(revision, *done)

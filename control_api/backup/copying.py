@@ -7,6 +7,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from control_api.backup.manifest import CopiedFile
+from ingest.durable import sync
 
 PIECE_BYTES = 1 << 20
 _TEMPORARY = ".copying-"
@@ -76,12 +77,3 @@ def checksum_of(path: Path) -> str:
         while piece := file.read(PIECE_BYTES):
             hasher.update(piece)
     return hasher.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

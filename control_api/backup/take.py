@@ -25,7 +25,7 @@ from pathlib import Path
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from control_api.backup.copying import Damaged, copy_file, copy_folder, described, sync
+from control_api.backup.copying import Damaged, copy_file, copy_folder, described
 from control_api.backup.manifest import (
     MANIFEST,
     RUNS,
@@ -37,6 +37,7 @@ from control_api.backup.manifest import (
 )
 from ingest.buffer import LIVE
 from ingest.database import dump, open_engine, read
+from ingest.durable import sync
 from ingest.log.copying import copy_log, go_on_from
 from ingest.settings import Settings
 from ingest.shard_store import ShardStore, open_store

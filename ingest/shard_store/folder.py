@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ingest.durable import sync
 from ingest.shard_store.store import Stored
 
 _TEMPORARIES = "writing"
@@ -25,7 +26,7 @@ class FolderStore:
         target = self._folder / path
         _make_durable_folder(target.parent, self._folder)
         temporary.replace(target)
-        _fsync_folder(target.parent)
+        sync(target.parent)
 
     def local(self, path: str) -> Path:
         """See `ShardStore`; who opens it learns whether it is there."""
@@ -64,12 +65,4 @@ def _make_durable_folder(folder: Path, root: Path) -> None:
     for part in reversed(missing):
         if not part.exists():
             part.mkdir(exist_ok=True)
-            _fsync_folder(part.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(part.parent)

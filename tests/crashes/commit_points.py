@@ -70,7 +70,7 @@ POINTS = (
     CommitPoint(
         "consumer",
         "texts named, folder not synced",
-        "ingest.shard_store.folder:_fsync_folder",
+        "ingest.shard_store.folder:sync",
         BEFORE,
         2,
     ),
@@ -96,7 +96,7 @@ POINTS = (
     CommitPoint(
         "replay",
         "frames named, folder not synced",
-        "ingest.shard_store.folder:_fsync_folder",
+        "ingest.shard_store.folder:sync",
         BEFORE,
         4,
     ),
@@ -124,7 +124,7 @@ POINTS = (
     CommitPoint(
         "encode",
         "latents named, folder not synced",
-        "ingest.shard_store.folder:_fsync_folder",
+        "ingest.shard_store.folder:sync",
         BEFORE,
         4,
     ),

@@ -8,7 +8,6 @@ where tensors lie, so that the one read that checks a file can put them where th
 nothing of a file is understood before all of it is checked.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 
+from ingest.durable import sync
 from trainer.checkpoints.places import Place
 from trainer.checkpoints.seals import FileSeal, read_sealed
 from trainer.commands.references import MixVersion
@@ -112,7 +112,7 @@ class Unfinished:
             digest = blake3(data).hexdigest()
             check_files(self._temporary, read_manifest(self._temporary, digest))
             self._temporary.rename(self.path)
-            _sync(self.path.parent)
+            sync(self.path.parent)
         num_bytes = len(data) + sum(seal.num_bytes for seal in manifest.files.values())
         return Written(self.path, digest, num_bytes)
 
@@ -195,12 +195,4 @@ def _seal_files(folder: Path) -> dict[str, FileSeal]:
 
 def _sync_folder(folder: Path) -> None:
     for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
